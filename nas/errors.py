@@ -1,0 +1,85 @@
+"""The one family of errors. A user's mistake becomes a message, never a traceback.
+
+Every message says where it happened, what was expected, what came instead, and what to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NasError(Exception):
+    """Base of every error that `nas` raises on purpose.
+
+    The parts are keyword-only and all but ``message`` optional; ``str(error)`` is the text a user reads.
+    """
+
+    def __init__(
+        self, message: str, *, where: str | None = None, expected: str | None = None, got: object = None,
+        hint: str | None = None,
+    ) -> None:  # fmt: skip
+        self.message, self.where, self.expected, self.got, self.hint = message, where, expected, got, hint
+        super().__init__(message, where, expected, got, hint)
+
+    def at(self, where: str) -> NasError:
+        """The same error, told from a place; a place that is already known is the more exact one and stays."""
+        if self.where is None:
+            self.where = where
+        return self
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: {self.message}" if self.where else self.message]
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.got is not None:
+            parts.append(f"got {self.got!r}" if isinstance(self.got, str) else f"got {self.got}")
+        text = "; ".join(parts)
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.message, self.where, self.expected, self.got, self.hint)
+
+
+def _restore(kind: type[NasError], message: str, where: str | None, expected: str | None, got: object,
+             hint: str | None) -> NasError:  # fmt: skip
+    return kind(message, where=where, expected=expected, got=got, hint=hint)
+
+
+class UsageError(NasError):
+    """A command line or a configuration that cannot be understood."""
+
+
+class SpaceError(NasError):
+    """A page, a search space or an architecture that says something impossible."""
+
+
+class ShapeError(SpaceError):
+    """A wiring whose tensor shapes do not fit."""
+
+
+class DataError(NasError):
+    """A data set that cannot be found, read or used."""
+
+
+class TrainError(NasError):
+    """A training that cannot go on (diverged, or impossible settings)."""
+
+
+class MeasureError(NasError):
+    """A measurement that is refused, or that this machine cannot take."""
+
+
+class RunError(NasError):
+    """A run's folder or study that cannot be opened, written or continued."""
+
+
+class ExportError(NasError):
+    """A network that cannot be exported as asked."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """``Did you mean ...?`` for a misspelt word, or None when nothing known is close."""
+    names = list(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.5) or [n for n in names if n.startswith(word)][:1]
+    return f"Did you mean {close[0]!r}?" if close else None
