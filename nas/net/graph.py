@@ -1,0 +1,81 @@
+"""The lowered network: what every interpreter (build, render, cost, draw, identity) folds over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from nas.ops import Shape
+
+
+class Call(NamedTuple):
+    """An operation on known shapes: its constructor's arguments, its output's shape, and what it costs."""
+
+    op: str
+    kwargs: Mapping[str, Any]
+    shape: Shape
+    num_params: int
+    macs: int
+
+
+class Node(NamedTuple):
+    """A step of a graph. ``name`` is the module's dotted name; ``inputs`` are names of earlier nodes or graph inputs."""
+
+    name: str
+    target: Call | Graph
+    inputs: tuple[str, ...]
+
+    @property
+    def shape(self) -> Shape:
+        return self.target.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in an order in which they can run. A node's target is an operation, or a graph of its own: a cell.
+
+    Equal uses of a cell (same width, stride and input shapes) share one Graph object.
+    """
+
+    name: str
+    inputs: tuple[tuple[str, Shape], ...]
+    nodes: tuple[Node, ...]
+    output: str
+    shape: Shape
+
+    @cached_property
+    def num_params(self) -> int:
+        """Trainable elements."""
+        return sum(node.target.num_params for node in self.nodes)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions, linear layers and matrix products for one sample."""
+        return sum(node.target.macs for node in self.nodes)
+
+    def calls(self, prefix: str = "") -> Iterator[tuple[str, Call]]:
+        """Every operation of the network with its full dotted name, cells opened."""
+        for node in self.nodes:
+            if isinstance(node.target, Graph):
+                yield from node.target.calls(f"{prefix}{node.name}.")
+            else:
+                yield f"{prefix}{node.name}", node.target
+
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every input and node by name."""
+        return dict(self.inputs) | {node.name: node.shape for node in self.nodes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large a network an architecture becomes: multipliers of width and depth, input shape, classes.
+
+    None keeps what the page says. ``width`` multiplies channels, ``depth`` repeats (rounded up).
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    input: tuple[int, int, int] | None = None
+    num_classes: int | None = None
