@@ -156,24 +156,20 @@ class _Scope:
     def sources(self, layer: Layer, sources: Any, body: Any, history: list[Value]) -> list[Value]:
         """The values a layer reads: those it names, else the layer before; a cell of k inputs reads the last k."""
         if sources:
-            return [self.value(source, history, layer) for source in sources if source != "none"]
+            return [self.value(source, history) for source in sources if source != "none"]
         if isinstance(body, CellRef):
             count = len(self.network.spec.cells[body.cell].inputs)
-            return [self.use(history[-k]) for k in range(1, min(count, len(history) - 1) + 1)] or [self.use(history[-1])]
-        return [self.use(history[-1])]
+            return [history[-k] for k in range(1, min(count, len(history) - 1) + 1)] or [history[-1]]
+        return [history[-1]]
 
-    def value(self, source: Any, history: list[Value], layer: Layer) -> Value:
+    def value(self, source: Any, history: list[Value]) -> Value:
         if isinstance(source, int):
-            return self.use(history[max(source, -len(history))])
+            return history[max(source, -len(history))]
         if source in self.raw and source not in self.names:
             self.names[source] = self.project(source)
         if source not in self.names:
             raise SpaceError("unknown source", expected="an earlier layer", got=source)
-        return self.use(self.names[source])
-
-    def use(self, value: Value) -> Value:
-        self.read.add(value.name)
-        return value
+        return self.names[source]
 
     def node(self, node: Any, inputs: list[Value], name: str, layer: Layer, path: str) -> Value:
         match node:
@@ -222,7 +218,9 @@ class _Scope:
     def add(self, spec: OpSpec, kwargs: Mapping[str, Any], inputs: Sequence[Value], name: str) -> Value:
         """Append an operation's node."""
         call = call_of(spec, kwargs, tuple([value.shape for value in inputs]))
-        self.nodes.append(Node(name, call, tuple([value.name for value in inputs])))
+        names = tuple([value.name for value in inputs])
+        self.read.update(names)
+        self.nodes.append(Node(name, call, names))
         return Value(name, call.shape)
 
     def parallel(self, node: Parallel, inputs: list[Value], name: str, path: str) -> Value:
@@ -286,7 +284,10 @@ class _Scope:
         graph = network.cells.get(key)
         if graph is None:
             graph = network.cells[key] = _cell_graph(network, cell, values, width, stride, missing)
-        self.nodes.append(Node(name, graph, tuple([value.name for value in values])))
+        places = {known.name: value.name for known, value in zip(cell.inputs, values, strict=True)}
+        names = tuple([places[used] for used, _ in graph.inputs])
+        self.read.update(names)
+        self.nodes.append(Node(name, graph, names))
         return Value(name, graph.shape)
 
     def project(self, name: str) -> Value:
@@ -312,14 +313,15 @@ class _Scope:
     # -- finishing ---------------------------------------------------------------------------------------------------
 
     def finish(self, name: str, inputs: tuple[tuple[str, Shape], ...], output: Value) -> Graph:
-        """The graph, without the nodes that nothing reads."""
+        """The graph, without the nodes and inputs that nothing reads."""
         needed = {output.name}
         kept = []
         for node in reversed(self.nodes):
             if node.name in needed:
                 needed.update(node.inputs)
                 kept.append(node)
-        return Graph(name, inputs, tuple(reversed(kept)), output.name, output.shape)
+        used = tuple(known for known in inputs if known[0] in needed)
+        return Graph(name, used, tuple(reversed(kept)), output.name, output.shape)
 
 
 def _override(body: Any, words: Mapping[str, Any]) -> Any:
@@ -351,20 +353,21 @@ def _cell_graph(network: _Network, cell: Cell, values: list[Value], width: int, 
 def _cell_output(scope: _Scope, cell: Cell, last: Value) -> Value:
     names = [layer.name for layer in cell.layers.layers]
     if cell.output == "unused":
-        states = [scope.names[n] for n in names if scope.names[n].name not in scope.read]
+        states = list(dict.fromkeys(scope.names[n] for n in names if scope.names[n].name not in scope.read))
     else:
-        states = [scope.value(name, [last], cell.layers.layers[-1]) for name in cell.output]
+        states = [scope.value(name, [last]) for name in cell.output]
     if len(states) > 1 and cell.combine == "concat":
         states = [_match_output(scope, cell, state, last) for state in states]
     return scope.combine(cell.combine, states, "output")
 
 
 def _match_output(scope: _Scope, cell: Cell, state: Value, last: Value) -> Value:
-    """A state of another size or width than the last layer's, adapted before the concatenation."""
-    if len(state.shape) != 3 or (state.shape == last.shape and state.due == last.due):
+    """A state of another size than the last layer's, or an input of another width, adapted before the concatenation."""
+    if len(state.shape) != 3:
         return state
     stride = -(-state.shape[1] // last.shape[1])
-    if stride == 1 and state.shape[0] == last.shape[0]:
+    is_input = state.name in scope.raw
+    if stride == 1 and not (is_input and state.shape[0] != last.shape[0]):
         return state
     kwargs = dict(cell.match_output.kwargs) | {"out_channels": scope.width, "stride": stride}
     return scope.add(find(cell.match_output.name), kwargs, [state], f"{state.name.replace('.', '_')}_match")
