@@ -1,0 +1,193 @@
+"""What a search is asked to do: the keys of ``nas search``, from a command line or a YAML file, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nas.errors import UsageError, nearest
+from nas.net.graph import Size
+from nas.search.budget import parse_budget
+from nas.search.objectives import parse_constraint, parse_objectives
+from nas.space.page import read_file
+
+KEYS: dict[str, str] = {
+    "space": "search space: a name that `nas spaces` lists, or a YAML file",
+    "data": "digits, cifar10, a folder of class folders, an .npz, hf:NAME, package.module:function",
+    "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
+    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
+    "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
+    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2",
+    "target": "where latency is measured: cpu or cuda (default: the training device)",
+    "workers": "trials at a time (default: one a GPU, or one a CPU core)",
+    "epochs": "epochs a candidate (default: what the budget allows)",
+    "batch_size": "training batch size (default: by data and device)",
+    "seed": "seed of everything that is drawn (default 0)",
+    "deploy": "size of the network to deploy, e.g. repeats=6,filters=32 or width=1.0,depth=1.0,input=3x32x32,batch=1",
+    "proxy": "size of the network that is trained in the search (same words as deploy)",
+    "run": "the run's name under results/, or a path; an existing run is continued",
+    "storage": "where the study is kept: default a file in the run's folder, or sqlite:///..., postgresql://...",
+    "config": "a YAML file with any of these keys",
+}
+
+SIZE_WORDS = ("width", "depth", "repeats", "filters", "input", "num_classes", "batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeWords:
+    """A network's size as a user says it; ``repeats`` and ``filters`` are absolute, ``width`` and ``depth`` multipliers."""
+
+    width: float | None = None
+    depth: float | None = None
+    repeats: int | None = None
+    filters: int | None = None
+    input: tuple[int, int, int] | None = None
+    num_classes: int | None = None
+    batch: int | None = None
+
+    @classmethod
+    def parse(cls, value: Any, key: str) -> SizeWords:
+        """From a mapping or from ``word=value,word=value``. Raises UsageError."""
+        if value is None:
+            return cls()
+        words = dict(value) if isinstance(value, Mapping) else dict(_pairs(str(value), key))
+        for word in words:
+            if word not in SIZE_WORDS:
+                raise UsageError(f"unknown word in {key}", expected=", ".join(SIZE_WORDS), got=str(word),
+                                 hint=nearest(str(word), SIZE_WORDS))  # fmt: skip
+        try:
+            return cls(
+                width=_positive(words.get("width"), float), depth=_positive(words.get("depth"), float),
+                repeats=_positive(words.get("repeats"), int), filters=_positive(words.get("filters"), int),
+                input=_shape(words.get("input")), num_classes=_positive(words.get("num_classes"), int),
+                batch=_positive(words.get("batch"), int),
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(f"{key} cannot be read: {error}", expected="e.g. repeats=2,filters=16,input=3x32x32",
+                             got=str(value)) from None  # fmt: skip
+
+    def to_mapping(self) -> dict[str, Any]:
+        """What was said, YAML-plain."""
+        return {word: list(v) if isinstance(v, tuple) else v for word, v in asdict(self).items() if v is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """The keys of a search. None means: chosen by the planner and printed."""
+
+    space: str
+    data: str
+    budget: str
+    objectives: str = "accuracy,latency"
+    constraint: tuple[str, ...] = ()
+    strategy: str = "auto"
+    target: str | None = None
+    workers: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    deploy: SizeWords = field(default_factory=SizeWords)
+    proxy: SizeWords = field(default_factory=SizeWords)
+    run: str | None = None
+    storage: str | None = None
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, Any]) -> SearchConfig:
+        """A checked configuration; ``config=FILE`` gives the keys that the words leave out.
+
+        Raises UsageError for an unknown key, a missing one, or a value that cannot be read.
+        """
+        words = dict(words)
+        file = words.pop("config", None)
+        if file is not None:
+            words = {**read_file(Path(str(file))), **words}
+        for key in words:
+            if key not in KEYS:
+                raise UsageError("unknown key", got=str(key), expected="one of " + ", ".join(KEYS), hint=nearest(str(key), KEYS))
+        for key, example in (("space", "space=nasnet_cell"), ("budget", "budget=10min"), ("data", "data=digits")):
+            if words.get(key) in (None, ""):
+                raise UsageError(f"{key} is missing", expected=f"{key}=..., {KEYS[key]}", hint=f"For example: {example}")
+        limits = words.get("constraint") or ()
+        config = cls(
+            space=str(words["space"]), data=str(words["data"]), budget=str(words["budget"]),
+            objectives=_joined(words.get("objectives") or "accuracy,latency"),
+            constraint=tuple(map(str, [limits] if isinstance(limits, str) else limits)),
+            strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
+            workers=_number("workers", words.get("workers")), epochs=_number("epochs", words.get("epochs")),
+            batch_size=_number("batch_size", words.get("batch_size"), least=2),
+            seed=_number("seed", words.get("seed", 0), least=0) or 0,
+            deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
+            run=_optional(words.get("run")), storage=_optional(words.get("storage")),
+        )  # fmt: skip
+        parse_budget(config.budget)
+        parse_objectives(config.objectives)
+        for limit in config.constraint:
+            parse_constraint(limit)
+        return config
+
+    def to_mapping(self) -> dict[str, Any]:
+        """What was said, YAML-plain: ``from_words`` reads it back."""
+        words = {f.name: getattr(self, f.name) for f in fields(self)}
+        words["deploy"], words["proxy"] = self.deploy.to_mapping(), self.proxy.to_mapping()
+        words["constraint"] = list(self.constraint)
+        return {key: value for key, value in words.items() if value not in (None, {}, [])}
+
+    def with_budget(self, budget: str) -> SearchConfig:
+        return replace(self, budget=budget)
+
+
+def as_size(words: SizeWords, base: Size) -> Size:
+    """``base`` with what the words say about width, depth, input and classes."""
+    return replace(base, width=words.width or base.width, depth=words.depth or base.depth,
+                   input=words.input or base.input, num_classes=words.num_classes or base.num_classes)  # fmt: skip
+
+
+def _pairs(text: str, key: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in text.split(","):
+        word, sign, value = part.partition("=")
+        if not sign:
+            raise UsageError(f"{key} cannot be read", expected="word=value,word=value", got=text)
+        pairs.append((word.strip(), value.strip()))
+    return pairs
+
+
+def _positive(value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    number = kind(value)
+    if isinstance(value, bool) or number <= 0 or (kind is int and number != float(value)):
+        raise ValueError(f"{value} is not a positive {'whole ' if kind is int else ''}number")
+    return number
+
+
+def _shape(value: Any) -> tuple[int, int, int] | None:
+    if value is None:
+        return None
+    parts = value if isinstance(value, list | tuple) else str(value).split("x")
+    sizes = [_positive(part, int) for part in parts]
+    if len(sizes) != 3:
+        raise ValueError(f"{value} is not channels x height x width")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _number(key: str, value: Any, least: int = 1) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if isinstance(value, bool) or number < least or str(value).strip() != str(number):
+        raise UsageError(f"{key} is a whole number", expected=f"{least} or more", got=str(value))
+    return number
+
+
+def _joined(value: Any) -> str:
+    return value if isinstance(value, str) else ",".join(map(str, value))
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else str(value)

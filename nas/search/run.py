@@ -1,0 +1,169 @@
+"""A run's folder: everything needed to continue, to read and to repeat a search. Nothing is ever half-written."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.errors import RunError
+
+RESULTS = Path("results")
+FREE_BYTES = 50 * 2**20
+"""A run does not start with less free disk than this."""
+
+TRIAL_COLUMNS = (
+    "trial", "state", "val_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs", "epochs",
+    "measure_s", "train_s", "seconds", "seed", "identity", "duplicate_of", "reason",
+)  # fmt: skip
+"""Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds."""
+
+FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs",
+                 "identity")  # fmt: skip
+
+
+class RunFolder:
+    """The folder ``results/NAME``, or any path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.environment = path / "config.yaml", path / "environment.json"
+        self.study, self.log = path / "study.log", path / "log.txt"
+        self.trials, self.front, self.best = path / "trials.csv", path / "front.csv", path / "best.yaml"
+        self.weights = path / "weights"
+
+    @classmethod
+    def find(cls, name: str) -> RunFolder:
+        """An existing run by name or path. Raises RunError naming the runs there are."""
+        for path in (Path(name).expanduser(), RESULTS / name):
+            if (path / "config.yaml").is_file():
+                return cls(path)
+        known = sorted((p.parent.name for p in RESULTS.glob("*/config.yaml")), reverse=True)[:5]
+        raise RunError("no such run", got=name, expected="a run's name under results/, or its folder",
+                       hint=f"The latest: {', '.join(known)}." if known else "`nas search` starts one.")  # fmt: skip
+
+    @classmethod
+    def named(cls, name: str | None, space: str) -> RunFolder:
+        """Where a run of that name is or will be; without a name a new one from the space and the time."""
+        if name is None:
+            stem = f"{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+            names = (stem, *(f"{stem}-{i}" for i in range(2, 100)))
+            return cls(RESULTS / next(n for n in names if not (RESULTS / n).exists()))
+        path = Path(name).expanduser()
+        return cls(path if path.is_absolute() or len(path.parts) > 1 else RESULTS / name)
+
+    @property
+    def exists(self) -> bool:
+        return self.config.is_file()
+
+    def create(self) -> None:
+        """Make the folder. Raises RunError when it cannot be written or the disk is nearly full."""
+        try:
+            self.weights.mkdir(parents=True, exist_ok=True)
+            self.write(self.path / ".probe", "x" * 4096)
+            (self.path / ".probe").unlink()
+        except OSError as error:
+            raise RunError("the run's folder cannot be written", where=str(self.path), got=error.strerror,
+                           hint="Choose another with run=PATH.") from None  # fmt: skip
+        stat = os.statvfs(self.path)
+        if (free := stat.f_bavail * stat.f_frsize) < FREE_BYTES:
+            raise RunError("the disk is nearly full", where=str(self.path), expected=f"{FREE_BYTES >> 20} MiB free",
+                           got=f"{free >> 20} MiB")  # fmt: skip
+
+    def write(self, path: Path, text: str) -> None:
+        """Replace a file's text in one step. Raises RunError on a full disk."""
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            if error.errno == errno.ENOSPC:
+                raise RunError("the disk is full", where=str(path), hint="Free some space; `nas resume` goes on.") from None
+            raise
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self.write(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored configuration. Raises RunError when it cannot be read."""
+        try:
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunError("the run's configuration cannot be read", where=str(self.config), got=str(error).split("\n")[0]) from None
+        if not isinstance(config, dict):
+            raise RunError("the run's configuration is not a mapping", where=str(self.config))
+        return config
+
+    def write_table(self, path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace a CSV file."""
+        self.write(path, csv_text(columns, rows, header=True))
+
+    def append_row(self, path: Path, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
+        """Add a line to a CSV file in one write."""
+        with path.open("a", encoding="utf-8") as file:
+            file.write(csv_text(columns, [row], header=False))
+
+    def logger(self) -> logging.Logger:
+        """The run's log."""
+        logger = logging.getLogger(f"nas.run.{self.path.resolve()}")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        if not logger.handlers:
+            handler = logging.FileHandler(self.log, encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            logger.addHandler(handler)
+        return logger
+
+    def write_environment(self, conditions: Mapping[str, Any]) -> None:
+        self.write(self.environment, json.dumps({**machine(), **conditions}, indent=2) + "\n")
+
+
+def csv_text(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+    """Rows as CSV; what a row lacks is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware that the numbers depend on."""
+    import torch
+
+    packages = {}
+    for name in ("nas", "torch", "optuna", "ray", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages, "cpu": cpu_name(),
+            "cores": len(os.sched_getaffinity(0)), "gpus": gpus}  # fmt: skip
+
+
+def cpu_name() -> str:
+    """The processor's model as the system states it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
