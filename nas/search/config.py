@@ -10,27 +10,9 @@ from typing import Any
 from nas.errors import UsageError, nearest
 from nas.net.graph import Size
 from nas.search.budget import parse_budget
+from nas.search.keys import KEYS
 from nas.search.objectives import parse_constraint, parse_objectives
 from nas.space.page import read_file
-
-KEYS: dict[str, str] = {
-    "space": "search space: a name that `nas spaces` lists, or a YAML file",
-    "data": "digits, cifar10, a folder of class folders, an .npz, hf:NAME, package.module:function",
-    "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
-    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
-    "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
-    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2",
-    "target": "where latency is measured: cpu or cuda (default: the training device)",
-    "workers": "trials at a time (default: one a GPU, or one a CPU core)",
-    "epochs": "epochs a candidate (default: what the budget allows)",
-    "batch_size": "training batch size (default: by data and device)",
-    "seed": "seed of everything that is drawn (default 0)",
-    "deploy": "size of the network to deploy, e.g. repeats=6,filters=32 or width=1.0,depth=1.0,input=3x32x32,batch=1",
-    "proxy": "size of the network that is trained in the search (same words as deploy)",
-    "run": "the run's name under results/, or a path; an existing run is continued",
-    "storage": "where the study is kept: default a file in the run's folder, or sqlite:///..., postgresql://...",
-    "config": "a YAML file with any of these keys",
-}
 
 SIZE_WORDS = ("width", "depth", "repeats", "filters", "input", "num_classes", "batch")
 
@@ -115,9 +97,9 @@ class SearchConfig:
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=tuple(map(str, [limits] if isinstance(limits, str) else limits)),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
-            workers=_number("workers", words.get("workers")), epochs=_number("epochs", words.get("epochs")),
-            batch_size=_number("batch_size", words.get("batch_size"), least=2),
-            seed=_number("seed", words.get("seed", 0), least=0) or 0,
+            workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
+            batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
+            seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
             run=_optional(words.get("run")), storage=_optional(words.get("storage")),
         )  # fmt: skip
@@ -173,7 +155,8 @@ def _shape(value: Any) -> tuple[int, int, int] | None:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _number(key: str, value: Any, least: int = 1) -> int | None:
+def whole_number(key: str, value: Any, least: int = 1) -> int | None:
+    """A whole number of at least ``least``, or None. Raises UsageError."""
     if value is None:
         return None
     try:

@@ -1,0 +1,116 @@
+"""The command line. Every verb imports what it needs when it runs: ``nas --help`` and ``nas spaces`` never import torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nas.cli.arguments import Arguments, Verb, help_text, parse_arguments
+from nas.errors import NasError, UsageError, nearest
+from nas.search.keys import KEYS
+
+
+def _late(module: str) -> Callable[[Arguments], dict[str, Any]]:
+    """The ``run`` of ``nas.cli.MODULE``, imported when it is called."""
+
+    def run(arguments: Arguments) -> dict[str, Any]:
+        from importlib import import_module
+
+        document: dict[str, Any] = import_module(f"nas.cli.{module}").run(arguments)
+        return document
+
+    return run
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            name="search", summary="Search a space: train candidates, measure them, keep the front.",
+            usage="nas search space=SPACE data=DATA budget=BUDGET [key=value ...]", run=_late("search"),
+            keys=KEYS, repeatable=("constraint",), example="nas search space=nasnet_cell data=digits budget=3min",
+        ),
+        Verb(
+            name="resume", summary="Go on with a run that was interrupted, or whose budget was raised.",
+            usage="nas resume RUN [budget=BUDGET] [workers=N]", words=("run",), run=_late("resume"),
+            keys={"budget": "a new budget for the whole run, or +20min to extend it", "workers": KEYS["workers"]},
+            example="nas resume nasnet_cell-20260101-120000 budget=+10min",
+        ),
+        Verb(
+            name="best", summary="The most accurate network of a run within limits, from what was already evaluated.",
+            usage='nas best RUN ["latency<=5ms" ...]', words=("run", *(f"limit{i}?" for i in range(8))), run=_late("best"),
+            example='nas best nasnet_cell-20260101-120000 "latency<=5ms"',
+        ),
+        Verb(
+            name="show", summary="Print a search space, an architecture or a run.",
+            usage="nas show SPACE|ARCHITECTURE|RUN [key=value ...]", words=("what",), run=_late("show"),
+            keys={"input": "an architecture's input, e.g. 3x64x64", "num_classes": "an architecture's classes",
+                  "width": "multiplier of its channels", "depth": "multiplier of its repeats"},
+            flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
+        ),
+        Verb(
+            name="spaces", summary="List the bundled search spaces with their exact sizes, or the published architectures.",
+            usage="nas spaces [--architectures]", run=_late("spaces"),
+            flags={"architectures": "list the published networks instead"}, example="nas spaces",
+        ),
+        Verb(
+            name="export", summary="Write a found network as a folder: its page, its weights, and how to load it.",
+            usage="nas export RUN|ARCHITECTURE [trial=best|ID] [out=DIR]", words=("what",), run=_late("export"),
+            keys={"trial": "best, or a trial's number (default best)", "out": "the folder to write (default export/NAME)"},
+            example="nas export nasnet_cell-20260101-120000 out=my_net",
+        ),
+        Verb(
+            name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",), run=_late("ops"),
+            example="nas ops sep_conv",
+        ),
+    )
+}  # fmt: skip
+
+
+def overview() -> str:
+    """What ``nas --help`` prints."""
+    width = max(map(len, VERBS))
+    return "\n".join([
+        "nas: neural architecture search on PyTorch", "", "usage: nas VERB [words] [key=value ...] [--json] [--help]", "", "verbs:",
+        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        "", "example: nas search space=nasnet_cell data=digits budget=3min",
+    ])  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code. 0 done, 2 a user's mistake, 1 another refusal, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in {"--help", "-h", "help"}:
+        print(overview())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"nas {version('nas')}")
+        return 0
+    try:
+        return _run(argv)
+    except NasError as error:
+        print(f"nas: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nas: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _run(argv: list[str]) -> int:
+    verb = VERBS.get(argv[0])
+    if verb is None:
+        raise UsageError("unknown verb", got=argv[0], expected=", ".join(VERBS), hint=nearest(argv[0], VERBS))
+    if "--help" in argv or "-h" in argv:
+        print(help_text(verb))
+        return 0
+    arguments = parse_arguments(verb, argv[1:])
+    document = verb.run(arguments)
+    if arguments.json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    return 130 if document.get("interrupted") else 0

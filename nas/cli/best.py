@@ -1,0 +1,40 @@
+"""``nas best``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.cli.arguments import Arguments
+from nas.net.lower import lower
+from nas.report.text import count, milliseconds, percent
+from nas.search.archive import open_archive, parse_limits
+from nas.search.loop import best_of
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Answer from the archive, without any new training."""
+    name, *words = arguments.words
+    with open_archive(name) as archive:
+        limits = parse_limits(tuple(words), archive.objectives)
+        record = best_of(archive.within(limits))
+        if record is None:
+            document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": None}
+        else:
+            graph = lower(archive.study.architecture(record), archive.deploy)
+            best = {"trial": record.number, "val_accuracy": record.metrics.get("accuracy"), "latency_ms": record.metrics.get("latency"),
+                    "num_params": graph.num_params, "macs": graph.macs, "identity": record.identity}  # fmt: skip
+            document = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
+    if not arguments.json:
+        print(_text(document))
+    return document
+
+
+def _text(document: dict[str, Any]) -> str:
+    best, limits = document["best"], ", ".join(document["limits"]) or "no further limit"
+    if best is None:
+        return f"no completed network within {limits}"
+    return "\n".join([
+        f"trial {best['trial']} ({limits}): {percent(best['val_accuracy'])} on validation, {milliseconds(best['latency_ms'])}, "
+        f"{count(best['num_params'])} params, {count(best['macs'])} MACs",
+        f"export: nas export {document['run']} trial={best['trial']}",
+    ])  # fmt: skip

@@ -1,0 +1,81 @@
+"""``nas search``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from nas.cli.arguments import Arguments
+from nas.report.text import count, duration, milliseconds, percent, table
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Search and print the front."""
+    words = dict(arguments.keys)
+    from nas.search.config import SearchConfig
+
+    if "data" not in words and "config" not in words:
+        words["data"] = default_data()
+    config = SearchConfig.from_words(words)
+    from nas.search.start import search
+
+    say, view = outputs(arguments.json)
+    return report(search(config, say=say, view=view), arguments.json)
+
+
+def default_data() -> str:
+    """cifar10 where there is a GPU. Raises UsageError where there is none."""
+    import torch
+
+    from nas.errors import UsageError
+
+    if torch.cuda.is_available():
+        return "cifar10"
+    raise UsageError("this machine has no GPU that torch can use, and data= is not given: on a CPU, say what to train on",
+                     hint="For example: data=digits budget=3min, or data=PATH to an .npz or a folder of class folders.")  # fmt: skip
+
+
+def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractContextManager[Any]]]:
+    """Where choices and progress go: stdout, or stderr when stdout carries a JSON document."""
+    from nas.report.live import view
+
+    stream = sys.stderr if json else sys.stdout
+
+    def say(line: str) -> None:
+        print(line, file=stream, flush=True)
+
+    return say, lambda: view(stream)
+
+
+def report(result: Any, json: bool) -> dict[str, Any]:
+    """Print what a search found, and return its document."""
+    document: dict[str, Any] = result.document()
+    if not json:
+        print(text(document))
+    return document
+
+
+def text(document: dict[str, Any]) -> str:
+    """The front, what was spent, and what to type next."""
+    rows = [
+        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]), count(r["num_params"]),
+         count(r["macs"]), "best" if document["best"] and r["trial"] == document["best"]["trial"] else "")
+        for r in document["front"]
+    ]  # fmt: skip
+    trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n or state == "completed")
+    budget = ", ".join(f"{row['spent']:.3g} of {row['asked']:g}{row['unit']}" for row in document["budget"])
+    lines = [document["message"], f"trials: {trials}; budget: {budget}; wall time {duration(document['wall_s'])}"]
+    if rows:
+        lines += ["", "the front (accuracy of the trained proxy, latency of the network to deploy):",
+                  table(("trial", "val", "test", "latency", "params", "MACs", ""), rows)]  # fmt: skip
+    else:
+        lines += ["", "no candidate was trained to its end: give a larger budget, or fewer epochs"]
+    run = document["run"]
+    lines += ["", f"run folder: {run}"]
+    if document["interrupted"]:
+        lines.append(f"go on:      nas resume {run}")
+    if rows:
+        lines.append(f"export:     nas export {run} trial=best")
+    return "\n".join(lines)

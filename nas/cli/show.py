@@ -1,0 +1,116 @@
+"""``nas show``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from nas.cli.arguments import Arguments
+from nas.errors import NasError, UsageError, nearest
+from nas.net.graph import Graph, Size
+from nas.net.lower import lower
+from nas.report.text import big, count, milliseconds, percent, table
+from nas.space.library import bundled_architectures, bundled_spaces, load_page
+from nas.space.search_space import Architecture, SearchSpace
+from nas.space.spec import Choice, Hole
+from nas.space.unparse import to_yaml
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Show a page, or a run."""
+    what = arguments.words[0]
+    try:
+        page = load_page(what)
+    except NasError as error:
+        document = _run_document(what, error)
+        if not arguments.json:
+            print(_run_text(document))
+        return document
+    document, text = _space(page) if isinstance(page, SearchSpace) else _architecture(page, arguments)
+    if not arguments.json:
+        print(text)
+    return document
+
+
+def _space(space: SearchSpace) -> tuple[dict[str, Any], str]:
+    size = space.size()
+    document = {
+        "name": space.name, "kind": "space", "size": None if math.isinf(size) else size, "decisions": len(space.holes),
+        "input": list(space.spec.input), "num_params": None, "macs": None, "source": space.spec.source,
+    }  # fmt: skip
+    rows = [(key, len(hole.labels) if isinstance(hole, Choice) else "", _options(hole)) for key, hole in space.holes.items()]
+    head = f"{space.name}: {big(document['size'])} architectures, {len(rows)} decisions\n{space.spec.source}\n"
+    return document, head + "\n" + table(("decision", "options", ""), rows)
+
+
+def _options(hole: Hole) -> str:
+    if isinstance(hole, Choice):
+        return " ".join(map(str, hole.labels))
+    return f"{hole.low} to {hole.high}" + (f" in steps of {hole.step}" if hole.step else "") + (" (log)" if hole.log else "")
+
+
+def _architecture(architecture: Architecture, arguments: Arguments) -> tuple[dict[str, Any], str]:
+    graph = lower(architecture, _size(arguments))
+    shape = graph.inputs[0][1]
+    document = {
+        "name": architecture.name, "kind": "architecture", "size": None, "num_params": graph.num_params, "macs": graph.macs,
+        "input": list(shape), "num_classes": graph.shape[-1], "source": architecture.spec.source,
+        "reference": architecture.spec.reference or None,
+    }  # fmt: skip
+    total = f"{architecture.name}: {graph.num_params:,} parameters, {graph.macs:,} multiply-adds at input {'x'.join(map(str, shape))}"
+    layers = _layers(graph, "layers" in arguments.flags)
+    if "layers" in arguments.flags:
+        document["layers"] = [dict(zip(("name", "op", "shape", "num_params", "macs"), row, strict=True)) for row in layers]
+    rows = [(name, op, "x".join(map(str, s)), f"{p:,}", f"{m:,}") for name, op, s, p, m in layers]
+    return document, "\n".join([total, "", to_yaml(architecture.spec).rstrip(), "", table(("layer", "op", "output", "params", "MACs"), rows)])
+
+
+def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, int]]:
+    """A row a layer of the network; with ``every`` a row an operation, the cells opened."""
+    if every:
+        return [(name, call.op, list(call.shape), call.num_params, call.macs) for name, call in graph.calls()]
+    return [
+        (n.name, f"cell {n.target.name}" if isinstance(n.target, Graph) else n.target.op, list(n.shape), n.target.num_params, n.target.macs)
+        for n in graph.nodes
+    ]
+
+
+def _size(arguments: Arguments) -> Size:
+    from nas.search.config import SizeWords
+
+    words = SizeWords.parse(dict(arguments.keys), "size")
+    return replace(Size(), width=words.width or 1.0, depth=words.depth or 1.0, input=words.input, num_classes=words.num_classes)
+
+
+def _run_document(what: str, error: NasError) -> dict[str, Any]:
+    """A run's figures; when there is no such run either, what is nearest."""
+    from nas.search.run import RESULTS, RunFolder
+
+    try:
+        RunFolder.find(what)
+    except NasError:
+        if error.hint is None:
+            runs = [p.parent.name for p in RESULTS.glob("*/config.yaml")]
+            hint = nearest(what, [*bundled_spaces(), *bundled_architectures(), *runs])
+            raise UsageError("no space, architecture or run of that name", got=what, hint=hint) from None
+        raise error from None
+    from nas.search.archive import open_archive
+
+    with open_archive(what) as archive:
+        front = [{"trial": r.number, "val_accuracy": r.metrics.get("accuracy"), "latency_ms": r.metrics.get("latency"),
+                  "num_params": r.metrics.get("num_params"), "macs": r.metrics.get("macs"), "identity": r.identity}
+                 for r in archive.front()]  # fmt: skip
+        return {
+            "name": archive.folder.path.name, "kind": "run", "size": None, "num_params": None, "macs": None, "space": archive.config.space,
+            "data": archive.config.data, "budget": archive.config.budget, "trials": dict(archive.counts), "front": front,
+            "run": str(archive.folder.path),
+        }  # fmt: skip
+
+
+def _run_text(document: dict[str, Any]) -> str:
+    trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items())
+    rows = [(r["trial"], percent(r["val_accuracy"]), milliseconds(r["latency_ms"]), count(r["num_params"]), count(r["macs"]))
+            for r in document["front"]]  # fmt: skip
+    head = f"{document['name']}: {document['space']} on {document['data']}, budget {document['budget']}; {trials or 'no trials yet'}"
+    return "\n".join([head, "", table(("trial", "val", "latency", "params", "MACs"), rows), "", f"run folder: {document['run']}"])

@@ -1,0 +1,89 @@
+"""A search while it runs: a live panel in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nas.report.text import count, duration, milliseconds, percent
+from nas.search.loop import Status, View
+
+LINE_EVERY_S = 10.0
+FRONT_ROWS = 8
+
+
+@contextmanager
+def view(stream: TextIO | None = None) -> Iterator[View]:
+    """A view on ``stream`` (default stdout) for as long as the block lasts."""
+    stream = stream or sys.stdout
+    console = Console(file=stream)
+    if not console.is_terminal:
+        yield _Lines(stream)
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield lambda status: live.update(panel(status))
+
+
+class _Lines:
+    """One line of progress every ten seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.last = stream, time.monotonic()
+
+    def __call__(self, status: Status) -> None:
+        if status.message or time.monotonic() - self.last >= LINE_EVERY_S:
+            self.last = time.monotonic()
+            print(summary_line(status), file=self.stream, flush=True)
+
+
+def summary_line(status: Status) -> str:
+    """Budget, counts and the best so far in one line."""
+    parts = [budget_text(status), counts_text(status)]
+    if status.best is not None:
+        metrics = status.best.metrics
+        best = f"best {percent(metrics.get('accuracy'))}"
+        parts.append(best + (f" at {milliseconds(metrics['latency'])}" if "latency" in metrics else ""))
+    return " | ".join([*parts, *([status.message] if status.message else [])])
+
+
+def budget_text(status: Status) -> str:
+    """Spent of asked, for every part of the budget."""
+    return ", ".join(f"{_short(row['spent'])} of {row['asked']:g}{row['unit']}" for row in status.budget)
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 or number == int(number) else f"{number:.2f}"
+
+
+def counts_text(status: Status) -> str:
+    """How many trials ended how."""
+    counts = {name: status.counts.get(name, 0) for name in ("completed", "failed", "duplicate", "stopped")}
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n or name == "completed")
+
+
+def panel(status: Status) -> Group:
+    """The live panel: budget, running trials, the front."""
+    head = Text.assemble(("nas ", "bold"), budget_text(status), "   ", counts_text(status), "   ", duration(status.elapsed_s))
+    running = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
+    for name in ("trial", "phase", "epoch", "val accuracy", "latency", "params"):
+        running.add_column(name, justify="left" if name == "phase" else "right")
+    for trial in status.running:
+        running.add_row(str(trial.record.number), trial.phase, f"{trial.epoch}/{status.epochs}", percent(trial.val_accuracy),
+                        milliseconds(trial.latency_ms), count(trial.graph.num_params))  # fmt: skip
+    front = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("front: trial", "val accuracy", "latency", "params", "MACs"):
+        front.add_column(name, justify="right")
+    for record in status.front[:FRONT_ROWS]:
+        m = record.metrics
+        front.add_row(str(record.number), percent(m.get("accuracy")), milliseconds(m.get("latency")), count(m.get("num_params")),
+                      count(m.get("macs")))  # fmt: skip
+    more = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
+    return Group(head, Text(""), running, Text(""), front, more, Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))

@@ -1,0 +1,20 @@
+"""The keys of ``nas search`` and what they mean. Imports nothing, so that the help is quick."""
+
+KEYS = {
+    "space": "search space: a name that `nas spaces` lists, or a YAML file",
+    "data": "digits, cifar10, a folder of class folders, an .npz file, hf:NAME, package.module:function",
+    "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
+    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
+    "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
+    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2",
+    "target": "where latency is measured: cpu or cuda (default: the training device)",
+    "workers": "trials at a time (default: one a GPU, or one a CPU core)",
+    "epochs": "epochs a candidate is trained (default: what the budget allows)",
+    "batch_size": "training batch size (default: by data and device)",
+    "seed": "seed of everything that is drawn (default 0)",
+    "deploy": "size of the network to deploy: repeats=6,filters=32 or width=1.0,depth=1.0,input=3x32x32,batch=1",
+    "proxy": "size of the network that the search trains (same words as deploy)",
+    "run": "the run's name under results/, or a path; an existing run is continued",
+    "storage": "where the study is kept: by default a file in the run's folder; or sqlite:///..., postgresql://...",
+    "config": "a YAML file with any of these keys",
+}
