@@ -1,0 +1,139 @@
+"""Sources that hand out one Python object an image: Hugging Face data sets, and a user's own torch data sets."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.errors import DataError
+from nas.train.augment import Augmentation
+from nas.train.images import pixels_of, to_uint8
+from nas.train.source import Labelled, Source, default_augmentation, label_tensor, numbered
+
+FUNCTION_FORM = "a function that returns (train, test), each a data set of (image, label)"
+
+
+def read_function(source: str) -> Source:
+    """Call ``package.module:function``, which returns (train, test) map-style data sets of (image, label).
+
+    An image is a PIL image, an (H, W) or (H, W, C) array, or a (C, H, W) tensor; uint8, or floats in 0..1. Its
+    transforms are applied once, here. This runs the user's own code, as the user asked.
+    """
+    function = _import(source)
+    pair = function()
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise DataError("the function returned something else", where=source, expected=FUNCTION_FORM,
+                        got=type(pair).__name__)  # fmt: skip
+    train, test = (_collect((part[i] for i in range(_length(part, source))), where=f"{source} ({name})")
+                   for part, name in zip(pair, ("train", "test"), strict=True))  # fmt: skip
+    names = getattr(pair[0], "classes", None)
+    classes = tuple(str(c) for c in names) if names else numbered([train[1], test[1]])
+    return Source(name=source, classes=classes, train=train, test=test, augmentation=default_augmentation(train[0]))
+
+
+def _import(source: str) -> Any:
+    module, _, name = source.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise DataError(f"cannot import {error.name!r}", where=source, expected=FUNCTION_FORM,
+                        hint="Is its folder on PYTHONPATH?") from error  # fmt: skip
+    except AttributeError as error:
+        raise DataError(f"the module has no {name!r}", where=source, expected=FUNCTION_FORM) from error
+
+
+def _length(dataset: Any, where: str) -> int:
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError("not a map-style data set", where=where, expected=FUNCTION_FORM, got=type(dataset).__name__)
+    return len(dataset)
+
+
+def _collect(rows: Iterable[tuple[Any, Any]], *, where: str) -> tuple[Tensor, Tensor]:
+    """All rows as one uint8 tensor (N, C, H, W) and int64 labels (N,)."""
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for image, label in rows:
+        pixels = _pixels(image, where=f"{where}, image {len(images)}")
+        if images and pixels.shape != images[0].shape:
+            raise DataError("the images differ in shape", where=f"{where}, image {len(images)}",
+                            expected=str(images[0].shape), got=pixels.shape,
+                            hint="Resize them in the data set, or give a folder of images.")  # fmt: skip
+        images.append(pixels)
+        labels.append(int(label))
+    if not images:
+        raise DataError("no images", where=where)
+    return torch.from_numpy(np.stack(images)), label_tensor(np.array(labels), len(labels), where=where)
+
+
+def _pixels(image: Any, *, where: str) -> np.ndarray:
+    """(C, H, W) uint8."""
+    if isinstance(image, Tensor):
+        pixels = image.detach().cpu().numpy()
+        pixels = pixels[None] if pixels.ndim == 2 else pixels
+    elif isinstance(image, np.ndarray):
+        pixels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    elif hasattr(image, "convert"):
+        return pixels_of(image, 1 if image.mode in ("1", "L") else 3)
+    else:
+        raise DataError("not an image", where=where, expected="a PIL image, an array or a tensor",
+                        got=type(image).__name__)  # fmt: skip
+    if pixels.ndim != 3:
+        raise DataError("not an image", where=where, expected="two or three dimensions", got=image.shape)
+    return to_uint8(pixels, where=where)
+
+
+def read_hugging_face(name: str, *, label: str | None = None, short: str | None = None,
+                      augmentation: Augmentation | None = None) -> Source:  # fmt: skip
+    """A data set of the Hugging Face hub with an image column and a class-label column (``label`` names it).
+
+    Needs the optional library ``datasets``, and the network unless its cache holds the data set. DataError tells how
+    to install it, or what to write instead.
+    """
+    splits = _load_hub(name, short)
+    train = splits.get("train")
+    if train is None:
+        raise DataError("no split named 'train'", where=f"hf:{name}", got=sorted(splits))
+    images, column = _columns(train.features, label, where=f"hf:{name}")
+
+    def read(*names: str) -> Labelled | None:
+        found = next((splits[n] for n in names if n in splits), None)
+        return None if found is None else _collect(((row[images], row[column]) for row in found), where=f"hf:{name}")
+
+    data, test, validation = read("train"), read("test"), read("validation", "valid", "val")
+    assert data is not None
+    if test is None:
+        validation, test = None, validation
+    classes = tuple(str(c) for c in train.features[column].names)
+    return Source(name=short or name, classes=classes, train=data, validation=validation, test=test,
+                  augmentation=augmentation or default_augmentation(data[0]))  # fmt: skip
+
+
+def _load_hub(name: str, short: str | None) -> Any:
+    instead = f"set NAS_DATA to a folder with {short}.npz" if short else "give the path of an .npz file"
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("the library `datasets` is not installed", where=f"hf:{name}",
+                        hint=f"Install it with: pip install 'nas[hf]'; or {instead}.") from error  # fmt: skip
+    try:
+        return datasets.load_dataset(name)
+    except Exception as error:  # the library raises dozens of kinds, from many packages
+        raise DataError("cannot load the data set from the Hugging Face hub", where=f"hf:{name}",
+                        got=f"{type(error).__name__}: {error}",
+                        hint=f"Check the name and the network; or {instead}.") from error  # fmt: skip
+
+
+def _columns(features: Any, label: str | None, *, where: str) -> tuple[str, str]:
+    """Names of the image column and the label column."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel" and label in (None, name)]
+    if not images or not labels:
+        raise DataError("not an image classification set", where=where, expected="an Image and a ClassLabel column",
+                        got=kinds)  # fmt: skip
+    return images[0], labels[0]
