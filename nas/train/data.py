@@ -97,7 +97,8 @@ def load_data(
     if image_size is not None:
         parts = tuple((_sized(images, image_size), labels) for images, labels in parts)
     mean, std = statistics(parts[0][0])
-    train, held_out, test = (Split(images=x, labels=y, mean=mean, std=std) for x, y in parts)
+    train, held_out, test = (Split(images=x, labels=y, num_classes=len(raw.classes), mean=mean, std=std)
+                             for x, y in parts)  # fmt: skip
     return Dataset(name=raw.name, classes=raw.classes, train=train, validation=held_out, _test=test,
                    augmentation=raw.augmentation, fingerprint=_fingerprint(parts))  # fmt: skip
 

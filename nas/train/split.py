@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -23,11 +23,13 @@ STATISTICS_SAMPLE = 2048
 class Split:
     """Images (N, C, H, W) uint8, or files of that shape, with int64 labels (N,).
 
+    Labels count from 0 to ``num_classes`` - 1.
     ``mean`` and ``std`` (a number a channel, for pixels in 0..1) are those of the training split, also in the others.
     """
 
     images: Images
     labels: Tensor
+    num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -42,7 +44,7 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """This split on ``device``; files stay files."""
         images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
-        return Split(images=images, labels=self.labels.to(device), mean=self.mean, std=self.std)
+        return replace(self, images=images, labels=self.labels.to(device))
 
     def train_batches(self, batch_size: int, how: Augmentation, generator: torch.Generator
                       ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
