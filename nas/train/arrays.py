@@ -48,7 +48,7 @@ def read_npz(path: Path, *, name: str | None = None, augmentation: Augmentation 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if isinstance(file, np.ndarray):
                 raise DataError("a single array", where=str(path), expected=NPZ_FORM)
             return {key: file[key] for key in file.files}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ START_OVER = "Delete the file to start this training over."
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` beside ``path`` and move it there, so that a kill leaves either the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, fresh)
         os.replace(fresh, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        with suppress(OSError):
+            fresh.unlink()
         raise TrainError("cannot write the checkpoint", where=str(path), got=str(error)) from error
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, *, identity: dict[str, Any], device: torch.device) -> dict[str, Any] | None:

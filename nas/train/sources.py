@@ -49,7 +49,7 @@ def read_source(source: str, *, image_size: int | None, memory_limit: int, worke
     path = Path(source).expanduser()
     if path.suffix == ".npz":
         return read_npz(path)
-    if path.is_dir():
+    if source and path.is_dir():
         if any(idx_file(path, name) for name in IDX):
             return read_idx_folder(path)
         return read_folder(path, image_size=image_size, memory_limit=memory_limit, workers=workers)
