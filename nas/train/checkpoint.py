@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import pickle
 from contextlib import suppress
@@ -33,6 +34,8 @@ def load_checkpoint(path: Path, *, identity: dict[str, Any], device: torch.devic
 
     Raises TrainError for a file that is damaged, or whose ``identity`` (seed, data, recipe) is another training's.
     """
+    for left_by_a_kill in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        left_by_a_kill.unlink(missing_ok=True)
     if not path.exists():
         return None
     try:

@@ -46,15 +46,13 @@ class ImageFiles:
 
     def load(self, index: int) -> Tensor:
         """Image ``index`` as a uint8 (C, H, W) tensor. Raises DataError naming a file that cannot be used."""
-        from PIL import ImageOps
-
         path = self.paths[index]
         image = open_image(path)
         if image.size != (self.width, self.height):
             if not self.resize:
                 raise DataError("the images differ in size", where=str(path), expected=f"{self.width}x{self.height}",
                                 got=f"{image.width}x{image.height}", hint="Give image_size, e.g. 64.")  # fmt: skip
-            image = ImageOps.fit(image, (self.width, self.height))
+            image = fitted(image, self.width, self.height)
         return torch.from_numpy(pixels_of(image, self.channels))
 
     def load_all(self, indices: Iterable[int]) -> Tensor:
@@ -86,6 +84,13 @@ def open_image(path: Path) -> Image:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError("not a readable image", where=str(path), got=str(error),
                         hint="Remove or replace the file.") from error  # fmt: skip
+
+
+def fitted(image: Image, width: int, height: int) -> Image:
+    """The image scaled to cover that size, and cropped around its centre."""
+    from PIL import ImageOps
+
+    return ImageOps.fit(image.convert("RGB") if image.mode == "P" else image, (width, height))
 
 
 def pixels_of(image: Image, channels: int) -> np.ndarray:

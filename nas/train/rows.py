@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,72 +13,89 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.train.augment import Augmentation
-from nas.train.images import pixels_of, to_uint8
+from nas.train.images import fitted, pixels_of, to_uint8
 from nas.train.source import Labelled, Source, default_augmentation, label_tensor, numbered
 
 FUNCTION_FORM = "a function that returns (train, test), each a data set of (image, label)"
 
 
-def read_function(source: str) -> Source:
+def read_function(source: str, *, image_size: int | None, memory_limit: int) -> Source:
     """Call ``package.module:function``, which returns (train, test) map-style data sets of (image, label).
 
     An image is a PIL image, an (H, W) or (H, W, C) array, or a (C, H, W) tensor; uint8, or floats in 0..1. Its
     transforms are applied once, here. This runs the user's own code, as the user asked.
     """
-    function = _import(source)
-    pair = function()
+    pair = _call(source)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError("the function returned something else", where=source, expected=FUNCTION_FORM,
                         got=type(pair).__name__)  # fmt: skip
-    train, test = (_collect((part[i] for i in range(_length(part, source))), where=f"{source} ({name})")
+    for part in pair:
+        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+            raise DataError("not a map-style data set", where=source, expected=FUNCTION_FORM, got=type(part).__name__)
+    train, test = (_collect((part[i] for i in range(len(part))), len(part), image_size=image_size,
+                            memory_limit=memory_limit, where=f"{source} ({name})")
                    for part, name in zip(pair, ("train", "test"), strict=True))  # fmt: skip
     names = getattr(pair[0], "classes", None)
     classes = tuple(str(c) for c in names) if names else numbered([train[1], test[1]])
     return Source(name=source, classes=classes, train=train, test=test, augmentation=default_augmentation(train[0]))
 
 
-def _import(source: str) -> Any:
+def _call(source: str) -> Any:
+    """What the user's function returns. DataError, with the user's own error as its cause, when it fails."""
     module, _, name = source.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), name, None)
+        if function is None:
+            raise DataError(f"the module has no {name!r}", where=source, expected=FUNCTION_FORM)
+        return function()
+    except DataError:
+        raise
     except ModuleNotFoundError as error:
         raise DataError(f"cannot import {error.name!r}", where=source, expected=FUNCTION_FORM,
                         hint="Is its folder on PYTHONPATH?") from error  # fmt: skip
-    except AttributeError as error:
-        raise DataError(f"the module has no {name!r}", where=source, expected=FUNCTION_FORM) from error
+    except Exception as error:  # the user's code may raise anything
+        raise DataError("the function failed", where=source, got=f"{type(error).__name__}: {error}") from error
 
 
-def _length(dataset: Any, where: str) -> int:
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError("not a map-style data set", where=where, expected=FUNCTION_FORM, got=type(dataset).__name__)
-    return len(dataset)
-
-
-def _collect(rows: Iterable[tuple[Any, Any]], *, where: str) -> tuple[Tensor, Tensor]:
-    """All rows as one uint8 tensor (N, C, H, W) and int64 labels (N,)."""
+def _collect(rows: Iterable[tuple[Any, Any]], count: int, *, image_size: int | None, memory_limit: int,
+             where: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """All ``count`` rows as one uint8 tensor (N, C, H, W) and int64 labels (N,)."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     for image, label in rows:
-        pixels = _pixels(image, where=f"{where}, image {len(images)}")
+        pixels = _pixels(image, image_size, where=f"{where}, image {len(images)}")
+        if pixels.size * count > memory_limit:
+            raise DataError("too large to be held in memory", where=where, expected=f"at most {memory_limit:,} bytes",
+                            got=f"{count:,} images of {pixels.size:,} bytes",
+                            hint="Write it as a folder of images, or give a smaller image_size.")  # fmt: skip
         if images and pixels.shape != images[0].shape:
             raise DataError("the images differ in shape", where=f"{where}, image {len(images)}",
                             expected=str(images[0].shape), got=pixels.shape,
-                            hint="Resize them in the data set, or give a folder of images.")  # fmt: skip
+                            hint="Give image_size, e.g. 64.")  # fmt: skip
         images.append(pixels)
-        labels.append(int(label))
+        labels.append(_class_number(label, where=f"{where}, image {len(labels)}"))
     if not images:
         raise DataError("no images", where=where)
     return torch.from_numpy(np.stack(images)), label_tensor(np.array(labels), len(labels), where=where)
 
 
-def _pixels(image: Any, *, where: str) -> np.ndarray:
-    """(C, H, W) uint8."""
+def _class_number(label: Any, *, where: str) -> int:
+    try:
+        return operator.index(label)
+    except TypeError as error:
+        raise DataError("labels must be integers", where=where, expected="class numbers from 0 on",
+                        got=label) from error  # fmt: skip
+
+
+def _pixels(image: Any, image_size: int | None, *, where: str) -> np.ndarray:
+    """(C, H, W) uint8; a PIL image is brought to the stated size here, before the sizes are compared."""
     if isinstance(image, Tensor):
         pixels = image.detach().cpu().numpy()
         pixels = pixels[None] if pixels.ndim == 2 else pixels
     elif isinstance(image, np.ndarray):
         pixels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     elif hasattr(image, "convert"):
+        image = image if image_size is None else fitted(image, image_size, image_size)
         return pixels_of(image, 1 if image.mode in ("1", "L") else 3)
     else:
         raise DataError("not an image", where=where, expected="a PIL image, an array or a tensor",
@@ -87,8 +105,10 @@ def _pixels(image: Any, *, where: str) -> np.ndarray:
     return to_uint8(pixels, where=where)
 
 
-def read_hugging_face(name: str, *, label: str | None = None, short: str | None = None,
-                      augmentation: Augmentation | None = None) -> Source:  # fmt: skip
+def read_hugging_face(
+    name: str, *, image_size: int | None, memory_limit: int, label: str | None = None, short: str | None = None,
+    augmentation: Augmentation | None = None,
+) -> Source:  # fmt: skip
     """A data set of the Hugging Face hub with an image column and a class-label column (``label`` names it).
 
     Needs the optional library ``datasets``, and the network unless its cache holds the data set. DataError tells how
@@ -102,7 +122,10 @@ def read_hugging_face(name: str, *, label: str | None = None, short: str | None 
 
     def read(*names: str) -> Labelled | None:
         found = next((splits[n] for n in names if n in splits), None)
-        return None if found is None else _collect(((row[images], row[column]) for row in found), where=f"hf:{name}")
+        if found is None:
+            return None
+        return _collect(((row[images], row[column]) for row in found), len(found), image_size=image_size,
+                        memory_limit=memory_limit, where=f"hf:{name}")  # fmt: skip
 
     data, test, validation = read("train"), read("test"), read("validation", "valid", "val")
     assert data is not None

@@ -43,9 +43,9 @@ def read_source(source: str, *, image_size: int | None, memory_limit: int, worke
     if source == "digits":
         return read_digits()
     if source in NAMED:
-        return _read_named(source, NAMED[source])
+        return _read_named(source, NAMED[source], image_size=image_size, memory_limit=memory_limit)
     if source.startswith("hf:") and len(source) > 3:
-        return read_hugging_face(source[3:])
+        return read_hugging_face(source[3:], image_size=image_size, memory_limit=memory_limit)
     path = Path(source).expanduser()
     if path.suffix == ".npz":
         return read_npz(path)
@@ -54,16 +54,17 @@ def read_source(source: str, *, image_size: int | None, memory_limit: int, worke
             return read_idx_folder(path)
         return read_folder(path, image_size=image_size, memory_limit=memory_limit, workers=workers)
     if _FUNCTION.fullmatch(source):
-        return read_function(source)
+        return read_function(source, image_size=image_size, memory_limit=memory_limit)
     if path.exists():
         raise DataError("not a data set that can be read", where=source, expected=FORMS)
     raise DataError("no such data set, file or folder", expected=FORMS, got=source,
                     hint=nearest(source, ["digits", *NAMED]))  # fmt: skip
 
 
-def _read_named(name: str, hub: Hub) -> Source:
+def _read_named(name: str, hub: Hub, *, image_size: int | None, memory_limit: int) -> Source:
     if folder := os.environ.get("NAS_DATA"):
         path = Path(folder).expanduser() / f"{name}.npz"
         if path.is_file():
             return read_npz(path, name=name, augmentation=hub.augmentation)
-    return read_hugging_face(hub.name, label=hub.label, short=name, augmentation=hub.augmentation)
+    return read_hugging_face(hub.name, image_size=image_size, memory_limit=memory_limit, label=hub.label, short=name,
+                             augmentation=hub.augmentation)  # fmt: skip

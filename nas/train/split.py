@@ -51,7 +51,7 @@ class Split:
         """One shuffled, augmented epoch of (float32 images, labels); ``generator`` lives on the split's device.
 
         No image is left out and no batch is tiny: the epoch is cut into the fewest batches that are not larger than
-        ``batch_size``, all of equal size but for one image.
+        ``batch_size`` (3 where 2 would leave one image over), all of equal size but for one image.
         """
         order = torch.randperm(len(self), generator=generator, device=self.device)
         normalise = Normalise(self.mean, self.std, self.device)
@@ -76,8 +76,8 @@ class Split:
 
 
 def num_batches(count: int, batch_size: int) -> int:
-    """Batches of a training epoch over ``count`` images."""
-    return ceil(count / batch_size)
+    """Batches of a training epoch over ``count`` images; none has a single image, which batch norm cannot take."""
+    return max(1, min(ceil(count / batch_size), count // 2))
 
 
 def _stream(files: ImageFiles, chunks: tuple[Tensor, ...], device: torch.device) -> Iterator[Tensor]:

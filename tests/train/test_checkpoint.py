@@ -46,6 +46,7 @@ def test_resumed_training_is_bit_equal(few_digits: Dataset, make_net: Make, tmp_
     expected = fit(whole, few_digits, recipe)
     with pytest.raises(Killed):
         fit(part, few_digits, recipe, checkpoint=path, on_epoch=kill_in(2))
+    (path.parent / "trial.pt.123.tmp").write_bytes(b"half a checkpoint")
     resumed = make_net(99, dropout=0.2)
     heard: list[int] = []
     result = fit(resumed, few_digits, recipe, checkpoint=path, on_epoch=lambda e: heard.append(e.epoch))

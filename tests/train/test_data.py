@@ -64,14 +64,14 @@ def test_splits_are_disjoint_and_the_test_split_never_leaks(
 def test_seed_decides_the_split_and_the_fingerprint(numbered_file: str) -> None:
     first, same, other = (load_data(numbered_file, seed=seed) for seed in (1, 1, 2))
     assert first.fingerprint == same.fingerprint
-    assert torch.equal(first.validation.images, same.validation.images)  # type: ignore[arg-type]
+    assert torch.equal(first.validation.images, same.validation.images)
     assert first.fingerprint != other.fingerprint
 
 
 def test_limit_leaves_validation_alone(numbered_file: str) -> None:
     full, few = load_data(numbered_file), load_data(numbered_file, limit=9)
     assert len(few.train) == 9
-    assert torch.equal(full.validation.images, few.validation.images)  # type: ignore[arg-type]
+    assert torch.equal(full.validation.images, few.validation.images)
     assert codes(few.train.images) < codes(full.train.images)
 
 
@@ -87,7 +87,7 @@ def test_fingerprint_sees_one_changed_number(numbered_file: str, tmp_path: Path,
 
 def test_statistics_are_those_of_the_training_split(numbered_file: str) -> None:
     data = load_data(numbered_file)
-    pixels = data.train.images / 255.0  # type: ignore[operator]
+    pixels = data.train.images / 255.0
     assert data.mean[0] == pytest.approx(float(pixels.mean()), abs=1e-6)
     assert data.std[0] == pytest.approx(float(pixels.std(correction=0)), abs=1e-6)
     assert data.test().mean == data.validation.mean == data.mean

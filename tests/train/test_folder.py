@@ -150,7 +150,7 @@ def test_streaming_needs_a_size(tmp_path: Path) -> None:
 def test_streamed_file_that_breaks_later_is_named(tmp_path: Path, workers: int) -> None:
     fill(tmp_path, 10)
     data = load_data(str(tmp_path), image_size=5, memory_limit=100, workers=workers)
-    broken = data.test().images.paths[0]  # type: ignore[union-attr]
+    broken = data.test().images.paths[0]
     broken.write_bytes(b"gone")
     with pytest.raises(DataError, match="not a readable image") as caught:
         list(data.test().batches(4))

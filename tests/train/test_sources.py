@@ -194,7 +194,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_function(user_module: types.ModuleType, kind: str) -> None:
-    user_module.make = lambda: (Rows([KINDS[kind]] * 20, ["a", "b"]), Rows([KINDS[kind]] * 4))  # type: ignore[attr-defined]
+    user_module.make = lambda: (Rows([KINDS[kind]] * 20, ["a", "b"]), Rows([KINDS[kind]] * 4))
     data = load_data("my_sets:make")
     assert data.classes == ("a", "b")
     assert torch.equal(data.test().images[0], torch.from_numpy(PIXELS).permute(2, 0, 1))
@@ -203,7 +203,7 @@ def test_function(user_module: types.ModuleType, kind: str) -> None:
 
 @pytest.mark.parametrize("grey", [Image.fromarray(PIXELS[:, :, 0]), PIXELS[:, :, 0], torch.from_numpy(PIXELS[:, :, 0])])
 def test_function_with_grey_images(user_module: types.ModuleType, grey: Any) -> None:
-    user_module.make = lambda: (Rows([grey] * 20), Rows([grey] * 4))  # type: ignore[attr-defined]
+    user_module.make = lambda: (Rows([grey] * 20), Rows([grey] * 4))
     assert load_data("my_sets:make").input_shape == (1, 4, 5)
 
 
@@ -214,8 +214,32 @@ def test_function_with_grey_images(user_module: types.ModuleType, grey: Any) -> 
     ((Rows([torch.full((3, 4, 4), -2.0)]), Rows([])), "out of range"),
 ])  # fmt: skip
 def test_function_that_returns_something_else(user_module: types.ModuleType, result: Any, message: str) -> None:
-    user_module.make = lambda: result  # type: ignore[attr-defined]
+    user_module.make = lambda: result
     with pytest.raises(DataError, match=message):
+        load_data("my_sets:make")
+
+
+def test_function_with_images_of_several_sizes(user_module: types.ModuleType) -> None:
+    sizes = [Image.new("RGB", (4 + i % 3, 5), (i, 0, 0)) for i in range(20)]
+    user_module.make = lambda: (Rows(sizes), Rows(sizes[:4]))
+    with pytest.raises(DataError, match="Give image_size"):
+        load_data("my_sets:make")
+    data = load_data("my_sets:make", image_size=3)
+    assert data.test().images[:, :, 1, 1].tolist() == [[i, 0, 0] for i in range(4)]
+    with pytest.raises(DataError, match=r"too large to be held in memory.*20 images of 27 bytes"):
+        load_data("my_sets:make", image_size=3, memory_limit=500)
+
+
+def test_function_that_fails(user_module: types.ModuleType) -> None:
+    user_module.make = lambda: 1 / 0
+    with pytest.raises(DataError, match="the function failed; got 'ZeroDivisionError") as caught:
+        load_data("my_sets:make")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_label_that_is_no_number(user_module: types.ModuleType) -> None:
+    user_module.make = lambda: ([(PIXELS, "cat")], [(PIXELS, "cat")])
+    with pytest.raises(DataError, match="image 0: labels must be integers"):
         load_data("my_sets:make")
 
 
