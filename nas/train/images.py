@@ -99,16 +99,19 @@ def pixels_of(image: Image, channels: int) -> np.ndarray:
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def to_uint8(pixels: np.ndarray, *, where: str) -> np.ndarray:
-    """Pixels as uint8. Floats must lie in 0..1 or in 0..255; anything else is a DataError."""
+def to_uint8(pixels: np.ndarray, *, where: str, highest: float = 255.0) -> np.ndarray:
+    """Pixels as uint8. Numbers must lie in 0..1, or up to ``highest``; anything else is a DataError.
+
+    Floats that do not exceed 1 are taken for 0..1, so a single image, which may be black, needs ``highest`` 1.
+    """
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype.kind not in "fiub":
-        raise DataError("images must be numbers", where=where, expected="uint8, or floats in 0..1 or 0..255",
+        raise DataError("images must be numbers", where=where, expected="uint8, or floats in 0..1",
                         got=str(pixels.dtype))  # fmt: skip
     low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
-    if not 0.0 <= low <= high <= 255.0:  # also refuses NaN
-        raise DataError("pixel values are out of range", where=where, expected="values in 0..1 or 0..255",
+    if not 0.0 <= low <= high <= highest:  # also refuses NaN
+        raise DataError("pixel values are out of range", where=where, expected=f"values in 0..{highest:g}",
                         got=f"{low:g}..{high:g}", hint="Give images before any normalisation.")  # fmt: skip
     scale = 255.0 if pixels.dtype.kind in "fb" and high <= 1.0 else 1.0
     return np.rint(pixels * np.float32(scale)).astype(np.uint8)

@@ -102,7 +102,7 @@ def _pixels(image: Any, image_size: int | None, *, where: str) -> np.ndarray:
                         got=type(image).__name__)  # fmt: skip
     if pixels.ndim != 3:
         raise DataError("not an image", where=where, expected="two or three dimensions", got=image.shape)
-    return to_uint8(pixels, where=where)
+    return to_uint8(pixels, where=where, highest=1.0 if pixels.dtype.kind == "f" else 255.0)
 
 
 def read_hugging_face(

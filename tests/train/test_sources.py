@@ -212,6 +212,7 @@ def test_function_with_grey_images(user_module: types.ModuleType, grey: Any) -> 
     ((Rows(["x"]), Rows([])), "not an image"), ((Rows([PIXELS, PIXELS[1:]]), Rows([])), "differ in shape"),
     ((Rows([torch.zeros(3)]), Rows([])), "not an image"),
     ((Rows([torch.full((3, 4, 4), -2.0)]), Rows([])), "out of range"),
+    ((Rows([torch.full((3, 4, 4), 2.0)]), Rows([])), "out of range"),
 ])  # fmt: skip
 def test_function_that_returns_something_else(user_module: types.ModuleType, result: Any, message: str) -> None:
     user_module.make = lambda: result
