@@ -1,0 +1,155 @@
+"""The protocol of a measurement, without any device: pairs of timings in, a drift-corrected figure or a refusal out.
+
+On a shared machine the noise of a timing is slow drift (other tenants, clocks), which neither medians nor minima of one
+block remove. So every run is paired with a run of a fixed small reference network right before it, and the median of
+the *ratios* is what is measured; times the reference's quiet time it is a latency. Pairs that the scheduler interrupted
+are thrown away, of the others the quieter half counts: the rest of the foreign load (shared caches, memory, sibling
+threads) slows different networks differently.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.errors import MeasureError
+from nas.measure.stats import median_interval, quieter_half, settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a measurement has seen enough, and when it is refused.
+
+    ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling
+    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts`` times,
+    and then refused, when more than ``max_rejected`` of the pairs were interrupted, when the reference ran more than
+    ``max_drift`` (relative) slower than its quiet time, or when the interval stayed wider than ``max_half_width``.
+    """
+
+    tolerance: float = 0.02
+    confidence: float = 0.95
+    min_pairs: int = 40
+    min_s: float = 0.4
+    max_s: float = 3.0
+    warmup_s: float = 0.3
+    max_half_width: float = 0.05
+    max_rejected: float = 0.7
+    max_drift: float = 0.6
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One turn: seconds of a run of the reference and of the network; ``disturbed`` when either was interrupted."""
+
+    reference: float
+    net: float
+    disturbed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Time of the network over time of the reference, from ``n`` pairs kept of those not ``rejected``.
+
+    ``iqr`` and ``p95`` are of all pairs that were not rejected, ``reference`` is the median seconds of the reference
+    over the kept ones, ``low`` and ``high`` bound the median.
+    """
+
+    median: float
+    low: float
+    high: float
+    iqr: float
+    p95: float
+    reference: float
+    n: int
+    rejected: int
+    attempts: int = 1
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2 / self.median
+
+
+Turn = Callable[[], Pair]
+Clock = Callable[[], float]
+
+WARM_WINDOW, WARM_TOLERANCE, CHECK_EVERY = 5, 0.02, 10
+
+
+def warm_up(turn: Turn, seconds: float, clock: Clock = time.perf_counter) -> bool:
+    """Take turns until the network's times have settled (:func:`settled`) or ``seconds`` are over; whether they did.
+
+    At least three turns are taken, however long they last: the first ones compile, allocate and fill caches.
+    """
+    start, times = clock(), list[float]()
+    while not settled(times, WARM_WINDOW, WARM_TOLERANCE):
+        if len(times) >= 3 and clock() - start >= seconds:
+            return False
+        times.append(turn().net)
+    return True
+
+
+def summarise(pairs: Sequence[Pair], confidence: float) -> Ratio | None:
+    """The ratio that these pairs tell; None when too few were undisturbed for an interval."""
+    whole = [pair for pair in pairs if not pair.disturbed]
+    if len(whole) < 2:
+        return None
+    reference, net = np.array([p.reference for p in whole]), np.array([p.net for p in whole])
+    kept, ratios = quieter_half(reference, net), net / reference
+    low, high = median_interval(ratios[kept], confidence)
+    if not np.isfinite(low):
+        return None
+    lower, upper, p95 = np.quantile(ratios, [0.25, 0.75, 0.95])
+    return Ratio(median=float(np.median(ratios[kept])), low=low, high=high, iqr=float(upper - lower), p95=float(p95),
+                 reference=float(np.median(reference[kept])), n=len(kept),
+                 rejected=len(pairs) - len(whole))  # fmt: skip
+
+
+def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list[Pair]:
+    """Take turns until the interval of the median ratio is narrow enough, or ``limits.max_s`` are over."""
+    start, pairs = clock(), list[Pair]()
+    while (spent := clock() - start) < limits.max_s:
+        pairs.append(turn())
+        if len(pairs) % CHECK_EVERY or len(pairs) < limits.min_pairs or spent < limits.min_s:
+            continue
+        ratio = summarise(pairs, limits.confidence)
+        if ratio is not None and ratio.half_width <= limits.tolerance:
+            break
+    return pairs
+
+
+def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, limits: Limits) -> str | None:
+    """Why these pairs are not to be believed, or None. ``quiet``: the reference's quiet seconds, where known."""
+    share = sum(pair.disturbed for pair in pairs) / max(len(pairs), 1)
+    if share > limits.max_rejected:
+        return f"{share:.0%} of {len(pairs)} runs were interrupted by other processes (limit {limits.max_rejected:.0%})"
+    if ratio is None:
+        return f"only {len(pairs)} runs fitted into {limits.max_s:g} s, too few for a confidence interval"
+    if quiet is not None and (drift := ratio.reference / quiet - 1) > limits.max_drift:
+        return f"the reference ran {drift:.0%} slower than in quiet times (limit {limits.max_drift:.0%})"
+    if ratio.half_width > limits.max_half_width:
+        limit = limits.max_half_width
+        return f"{len(pairs)} runs tell the median to {ratio.half_width:.1%} only (limit {limit:.1%})"
+    return None
+
+
+def measure_ratio(turn: Turn, limits: Limits, quiet: float | None = None, clock: Clock = time.perf_counter) -> Ratio:
+    """Warm up and sample, again when the pairs are not to be believed.
+
+    Raises MeasureError with the last reason after ``limits.attempts`` attempts.
+    """
+    reason, rejected = None, 0
+    for attempt in range(1, limits.attempts + 1):
+        warm_up(turn, limits.warmup_s, clock)
+        pairs = sample(turn, limits, clock)
+        ratio = summarise(pairs, limits.confidence)
+        reason = objection(pairs, ratio, quiet, limits)
+        rejected += sum(pair.disturbed for pair in pairs)
+        if ratio is not None and reason is None:
+            return Ratio(median=ratio.median, low=ratio.low, high=ratio.high, iqr=ratio.iqr, p95=ratio.p95,
+                         reference=ratio.reference, n=ratio.n, rejected=rejected, attempts=attempt)  # fmt: skip
+    raise MeasureError(f"the measurement was refused after {limits.attempts} attempts: {reason}",
+                       hint="Wait until the device is quiet, or raise the limit.")  # fmt: skip
