@@ -1,0 +1,147 @@
+"""What the tests let workers do. Imported by fresh processes for every test, so it stays light."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nas.errors import TrainError
+
+LOADED = []
+
+
+def preload():
+    LOADED.append(os.getpid())
+
+
+def preload_dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def preload_sleeps():
+    time.sleep(60)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's."""
+
+
+class AcceleratorError(RuntimeError):
+    """Stands for torch's."""
+
+
+ERRORS = {
+    "value": ValueError("a bad\nvalue"),
+    "silent": ValueError(),
+    "exit": SystemExit(3),
+    "memory": MemoryError(),
+    "device_memory": OutOfMemoryError("CUDA out of memory."),
+    "host_memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    "diverged": TrainError("the training diverged", got="loss nan"),
+    "setting": TrainError("impossible settings"),
+    "spoilt": AcceleratorError("CUDA error: device-side assert triggered"),
+}
+
+
+def run(payload, report):
+    """One of the functions below, by ``payload["do"]``; says which process did it."""
+    result = globals()["do_" + payload["do"]](payload, report)
+    return result if payload["do"] in ("return", "nothing") else {"pid": os.getpid(), **(result or {})}
+
+
+def do_nothing(payload, report):
+    return None
+
+
+def do_return(payload, report):
+    return payload["result"] if "result" in payload else {"values": {1, 2}}
+
+
+def do_look(payload, report):
+    import threading
+
+    affinity = sorted(os.sched_getaffinity(0))
+    return {"environ": dict(os.environ), "cpus": affinity, "group": os.getpgrp(), "loaded": LOADED, "folder": os.getcwd(),
+            "torch": "torch" in sys.modules, "threads": threading.active_count(), "stdin": sys.stdin.read()}  # fmt: skip
+
+
+def do_report(payload, report):
+    return {"answers": [report({"step": step, "loss": 1 / (step + 1)}) for step in range(payload["steps"])]}
+
+
+def do_report_junk(payload, report):
+    report({"loss": object()})
+
+
+def do_until_stopped(payload, report):
+    steps = 1
+    while not report({"step": steps, "pid": os.getpid()}):
+        time.sleep(0.01)
+        steps += 1
+    return {"stopped": True}
+
+
+def do_sleep(payload, report):
+    report({"pid": os.getpid()})
+    time.sleep(payload["seconds"])
+
+
+def do_compute(payload, report):
+    """Holds the interpreter lock nearly all the time, as a training loop does between kernels."""
+    report({"pid": os.getpid()})
+    while True:
+        sum(range(1000))
+
+
+def do_raise(payload, report):
+    raise ERRORS[payload["error"]]
+
+
+def do_exit(payload, report):
+    report({"pid": os.getpid()})
+    os._exit(payload["status"])
+
+
+def do_segfault(payload, report):
+    ctypes.string_at(0)
+
+
+def do_signal(payload, report):
+    os.kill(os.getpid(), payload["number"])
+
+
+def do_print(payload, report):
+    print("out of the worker")
+    print("on its stderr", file=sys.stderr)
+    os.system("echo from a child")
+
+
+def do_child(payload, report):
+    """Starts a process of its own, which keeps the worker's socket open as a forked data loader would."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    report({"pid": os.getpid(), "child": child})
+    if payload.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(payload.get("seconds", 0))
+    return {"child": child}
+
+
+def do_large(payload, report):
+    return {"length": len(payload["text"]), "text": payload["text"]}
+
+
+def do_touch(payload, report):
+    Path(payload["file"]).touch()
+
+
+def do_subprocess(payload, report):
+    return {"out": subprocess.run(["echo", "fine"], capture_output=True, text=True, check=True).stdout}
+
+
+not_callable = 3
