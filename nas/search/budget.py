@@ -1,0 +1,206 @@
+"""What a search may spend: wall time, trials and device time, metered exactly and across restarts."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from nas.errors import RunError, UsageError
+
+Device = Literal["cpu", "gpu"]
+Kind = Literal["wall", "trials", "cpu", "gpu"]
+
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)")
+_EXAMPLES = "parts such as 3min, 24h, 50trials, 2cpuh or 100gpuh, joined by commas"
+
+
+def _units() -> dict[str, tuple[Kind, int]]:
+    units: dict[str, tuple[Kind, int]] = {"trials": ("trials", 1), "trial": ("trials", 1)}
+    for word, seconds in _SECONDS.items():
+        units[word] = ("wall", seconds)
+        if word != "s":  # "10gpus" would read as ten devices
+            units["cpu" + word] = ("cpu", seconds)
+            units["gpu" + word] = ("gpu", seconds)
+    return units
+
+
+UNITS: Mapping[str, tuple[Kind, int]] = _units()
+"""What every unit of a budget counts, and how many seconds (or trials) it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One limit: ``amount`` in the ``unit`` it was written in."""
+
+    amount: float
+    unit: str
+
+    @property
+    def kind(self) -> Kind:
+        return UNITS[self.unit][0]
+
+    @property
+    def limit(self) -> float:
+        """In seconds (trials: a count)."""
+        return self.amount * UNITS[self.unit][1]
+
+    def __str__(self) -> str:
+        amount = int(self.amount) if self.amount == int(self.amount) else self.amount
+        return f"{amount}{self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of different kinds; the first one reached ends the search. No part: no end."""
+
+    parts: tuple[Part, ...] = ()
+
+    def limit(self, kind: Kind) -> float | None:
+        """The limit of that kind in seconds (trials: a count), if there is one."""
+        return next((part.limit for part in self.parts if part.kind == kind), None)
+
+    @property
+    def trials(self) -> int | None:
+        limit = self.limit("trials")
+        return None if limit is None else int(limit)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.parts))
+
+
+def parse_budget(text: str) -> Budget:
+    """The budget that ``"100gpuh,24h"`` says. Raises UsageError with examples."""
+    parts = tuple(_parse_part(part.strip()) for part in text.split(",") if part.strip())
+    if not parts:
+        raise UsageError("a budget has at least one part", expected=_EXAMPLES, got=text)
+    kinds = [part.kind for part in parts]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise UsageError(f"a budget limits {_SAID[kind]} once", expected=_EXAMPLES, got=text)
+    return Budget(parts)
+
+
+_SAID = {"wall": "wall time", "trials": "trials", "cpu": "CPU time", "gpu": "GPU time"}
+
+
+def _parse_part(text: str) -> Part:
+    match = _PART.fullmatch(text.lower())
+    if match is None or match[2] not in UNITS:
+        raise UsageError("not a budget", expected=_EXAMPLES, got=text)
+    part = Part(float(match[1]), match[2])
+    if part.limit <= 0:
+        raise UsageError("a budget is more than nothing", expected=_EXAMPLES, got=text)
+    if part.kind == "trials" and part.amount != int(part.amount):
+        raise UsageError("trials are counted whole", expected="such as 50trials", got=text)
+    return part
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A trial in flight: since when, on how much of which device, and how long it is expected to take."""
+
+    start: float
+    device: Device
+    fraction: float
+    expected: float
+
+
+class Meter:
+    """Counts what a search has spent of its budget, trials in flight included.
+
+    Wall time is the time that a driver was at work: not the hours between a kill and the next start. ``clock`` returns
+    seconds and never goes back. A meter is made anew by :meth:`from_mapping`; trials that were in flight then are not
+    in flight any more, and what they had spent when the mapping was taken stays spent.
+    """
+
+    def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self.budget = budget
+        self._clock = clock
+        self._since = clock()
+        self._before: dict[Kind, float] = dict.fromkeys(get_args(Kind), 0.0)
+        self._running: dict[int, _Running] = {}
+
+    def begin(self, trial: int, device: Device, fraction: float = 1.0, expected: float = 0.0) -> None:
+        """A trial starts on ``fraction`` (2: two devices) of a device; ``expected`` seconds keep room for it."""
+        if trial in self._running:
+            raise ValueError(f"trial {trial} is already being metered")
+        self._running[trial] = _Running(self._clock(), device, fraction, expected)
+
+    def end(self, trial: int, counts: bool = True) -> float:
+        """A trial ends; whether it ``counts`` as one of the budget's trials. Its device seconds."""
+        running = self._running.pop(trial)
+        seconds = running.fraction * (self._clock() - running.start)
+        self._before[running.device] += seconds
+        self._before["trials"] += counts
+        return seconds
+
+    def count(self) -> None:
+        """A trial that needed no device has been completed."""
+        self._before["trials"] += 1
+
+    @property
+    def in_flight(self) -> frozenset[int]:
+        return frozenset(self._running)
+
+    def spent(self, kind: Kind) -> float:
+        """Seconds (trials: a count of the completed) until now."""
+        now = self._clock()
+        spent = self._before[kind]
+        if kind == "wall":
+            spent += now - self._since
+        return spent + sum(r.fraction * (now - r.start) for r in self._running.values() if r.device == kind)
+
+    def left(self, kind: Kind) -> float | None:
+        """What is left, never below 0; None where there is no limit."""
+        limit = self.budget.limit(kind)
+        return None if limit is None else max(0.0, limit - self.spent(kind))
+
+    @property
+    def exhausted(self) -> Part | None:
+        """The first part that is used up, if any."""
+        return next((part for part in self.budget.parts if self.spent(part.kind) >= part.limit), None)
+
+    def can_start(self, expected_seconds: float, device: Device = "cpu", fraction: float = 1.0) -> bool:
+        """Whether one more trial is expected to end within every limit, with what those in flight will still spend."""
+        for part in self.budget.parts:
+            left = part.limit - self.spent(part.kind) - self._promised(part.kind)
+            need = {"wall": expected_seconds, "trials": 1.0, device: fraction * expected_seconds}.get(part.kind, 0.0)
+            if left < need or left <= 0:
+                return False
+        return True
+
+    def _promised(self, kind: Kind) -> float:
+        """What the trials in flight are expected to spend from now on; wall time passes for all of them at once."""
+        if kind == "trials":
+            return float(len(self._running))
+        now = self._clock()
+        rest = (r.fraction * max(0.0, r.expected - (now - r.start)) for r in self._running.values() if r.device == kind)
+        return sum(rest)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Asked and spent of every part, in the unit it was asked in."""
+        return [
+            {"asked": part.amount, "spent": self.spent(part.kind) / UNITS[part.unit][1], "unit": part.unit}
+            for part in self.budget.parts
+        ]
+
+    def to_mapping(self) -> dict[str, float]:
+        """What was spent until now, for the study."""
+        return {kind: self.spent(kind) for kind in self._before}
+
+    @classmethod
+    def from_mapping(
+        cls, budget: Budget, mapping: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
+    ) -> Meter:
+        """The meter that goes on from there. Raises RunError for a mapping that is none."""
+        meter = cls(budget, clock)
+        for kind in meter._before:
+            value = mapping.get(kind, 0.0)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise RunError(f"the meter's {kind} is damaged", expected="seconds or a count", got=value)
+            meter._before[kind] = float(value)
+        return meter

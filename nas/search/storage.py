@@ -1,0 +1,201 @@
+"""Where a study lives: a journal file in the run's folder, or a database by URL. One driver at a time writes it.
+
+A journal is one JSON line an operation. A driver killed in the middle of an append leaves a torn last line; the next
+append would be glued to it and spoil the journal for good. So opening cuts the file back to its last whole line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+
+from nas.errors import RunError, UsageError
+
+LOCK_SUFFIX = ".driver"
+"""Not ``.lock``: that name beside a journal belongs to Optuna's own lock."""
+
+
+class Storage:
+    """An open storage with the lock that keeps other drivers out; a context manager that gives both back.
+
+    ``optuna`` is the storage itself. Within :meth:`batch` the operations on a journal reach the disk together: one
+    write, one fsync. The lock is held by this process and by children forked from it.
+    """
+
+    def __init__(self, storage: BaseStorage, lock: FileLock | None, journal: _Journal | None = None) -> None:
+        self.optuna = storage
+        self._lock = lock
+        self._journal = journal
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Operations that neither return nor depend on one another are written at once when the block ends."""
+        if self._journal is None:
+            yield
+        else:
+            with self._journal.batch():
+                yield
+
+    def close(self) -> None:
+        self.optuna.remove_session()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
+    """The storage at a path (a journal file, made if there is none) or at a URL (SQLite, PostgreSQL).
+
+    ``reading``: of a journal, what is there now, beside its driver; nothing may be written to it.
+    Raises RunError when another driver has it open, or when it is damaged; UsageError for a URL that cannot be used.
+    A database that is not a file has no such lock: two drivers on it are not kept apart.
+    """
+    url = where if isinstance(where, str) and "://" in where else None
+    if url is not None and (reading or not url.startswith("sqlite:///")):
+        return Storage(_open_database(url), None)
+    path = Path(url.removeprefix("sqlite:///") if url is not None else where)
+    if reading and not path.is_file():
+        raise RunError("there is no journal of a search", where=str(path))
+    lock = None if reading else _lock(path)
+    try:
+        if url is not None:
+            return Storage(_open_database(url), lock)
+        if not reading:
+            repair(path)
+        journal = _open_journal(path)
+        return Storage(JournalStorage(journal), lock, journal)
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
+        if isinstance(error, ValueError | KeyError | TypeError):
+            raise RunError(f"the journal cannot be read: {error}", where=str(path)) from None
+        raise
+
+
+def _open_journal(path: Path) -> _Journal:
+    held: Any = _Held()  # Optuna has no public name for the class of its locks
+    return _Journal(JournalFileBackend(str(path), lock_obj=held))
+
+
+def _open_database(url: str) -> BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError  # 0.3 s, for those who use a database only
+
+    try:
+        return optuna.storages.get_storage(url)
+    except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"the database cannot be opened: {first}", got=url,
+                         expected="sqlite:///study.db or postgresql://user@host/name") from None  # fmt: skip
+
+
+def _lock(path: Path) -> FileLock:
+    """The lock that the driver of this storage holds for its life. It goes with the process, however that ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}{LOCK_SUFFIX}", timeout=0, thread_local=False)
+        lock.acquire()
+    except Timeout:
+        hint = "Wait for it to end, or stop it; `nas report` can read the search meanwhile."
+        raise RunError("another process is driving this search", where=str(path), hint=hint) from None
+    except OSError as error:
+        raise RunError(f"cannot be opened for writing: {error.strerror}", where=str(path)) from None
+    return lock
+
+
+def repair(path: Path) -> int:
+    """Cut a journal back to its last whole line, and return how many bytes went. The caller holds the lock.
+
+    Raises RunError with its number for a bad line that is not the last one: no killed driver leaves such a one behind.
+    """
+    if not path.exists():
+        return 0
+    whole, number, bad = 0, 0, False
+    with path.open("rb+") as file:
+        for number, line in enumerate(file, start=1):  # noqa: B007
+            if bad:
+                break
+            bad = not _is_record(line)
+            whole += 0 if bad else len(line)
+        else:
+            torn = file.seek(0, os.SEEK_END) - whole
+            if torn:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+            return torn
+    hint = f"Restore a copy, or keep what came before it: head -n {number - 2} {path.name} > repaired."
+    raise RunError("this line of the journal is damaged", where=f"{path}:{number - 1}",
+                   expected="a JSON object on a line of its own", hint=hint)  # fmt: skip
+
+
+def _is_record(line: bytes) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "op_code" in record
+
+
+class _Held:
+    """No lock of its own around an append: the driver's lock is held already.
+
+    Both locks of Optuna are files that a killed process leaves behind, and the next append then waits 30 s for them.
+    A dashboard that writes a note meanwhile does no harm: a line is appended in a single write.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+class _Journal(BaseJournalBackend):
+    """A journal file whose appends can be held back and then written together."""
+
+    def __init__(self, file: JournalFileBackend) -> None:
+        self._file = file
+        self._waiting: list[dict[str, Any]] | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        if self._waiting is not None:
+            raise RuntimeError("a batch is already open")
+        self._waiting = []
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            if waiting:
+                self._append(waiting)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        return self._file.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._waiting is None:
+            self._append(logs)
+        else:
+            self._waiting.extend(logs)
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            self._file.append_logs(logs)
+        except OSError as error:
+            hint = "Make room; then the same command goes on where the search stopped."
+            raise RunError(f"the journal cannot be written: {error.strerror}", hint=hint) from error
