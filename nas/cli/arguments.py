@@ -23,8 +23,8 @@ class Arguments:
     flags: frozenset[str] = frozenset()
 
     def get(self, key: str, default: str | None = None) -> str | None:
-        value = self.keys.get(key, default)
-        return value[-1] if isinstance(value, list) else value
+        value: str | None = self.keys.get(key, default)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _space(space: SearchSpace) -> tuple[dict[str, Any], str]:
     size = space.size()
-    document = {
+    document: dict[str, Any] = {
         "name": space.name, "kind": "space", "size": None if math.isinf(size) else size, "decisions": len(space.holes),
         "input": list(space.spec.input), "num_params": None, "macs": None, "source": space.spec.source,
     }  # fmt: skip
@@ -53,7 +53,7 @@ def _options(hole: Hole) -> str:
 def _architecture(architecture: Architecture, arguments: Arguments) -> tuple[dict[str, Any], str]:
     graph = lower(architecture, _size(arguments))
     shape = graph.inputs[0][1]
-    document = {
+    document: dict[str, Any] = {
         "name": architecture.name, "kind": "architecture", "size": None, "num_params": graph.num_params, "macs": graph.macs,
         "input": list(shape), "num_classes": graph.shape[-1], "source": architecture.spec.source,
         "reference": architecture.spec.reference or None,

@@ -14,7 +14,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """List spaces or architectures."""
     if "architectures" in arguments.flags:
         return _architectures(arguments)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in bundled_spaces():
         space = load_space(name)
         size = space.size()
@@ -28,7 +28,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _architectures(arguments: Arguments) -> dict[str, Any]:
     from nas.net.lower import lower
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in bundled_architectures():
         architecture = load_architecture(name)
         graph = lower(architecture)

@@ -64,7 +64,8 @@ def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str,
     graph = lower(architecture, size_of(payload["deploy"]))
     with seed_everything(payload["seed"]):
         network = build(graph)
-    latency = measure_latency(network, graph.inputs[0][1], device=how["device"], batch=how["batch"], threads=how["threads"])
+    channels, height, width = graph.inputs[0][1]
+    latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"], threads=how["threads"])
     return {"latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
             "latency": latency.to_mapping()}  # fmt: skip
 

@@ -133,7 +133,7 @@ def _run(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: Data
         executor = stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, gpus_per_trial=0 if device == "cpu" else None,
             preload="nas.search.evaluator:preload", log=folder.log))  # fmt: skip
-        measures = any(m.metric == "latency" for m in (*objectives, *constraints))
+        measures = "latency" in {o.metric for o in objectives} | {c.metric for c in constraints}
         payload = {
             "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": device},
             "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(), "seed": config.seed,
