@@ -20,7 +20,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         if record is None:
             document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": None}
         else:
-            graph = lower(archive.study.architecture(record), archive.deploy)
+            graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
             best = {"trial": record.number, "val_accuracy": record.metrics.get("accuracy"), "latency_ms": record.metrics.get("latency"),
                     "num_params": graph.num_params, "macs": graph.macs, "identity": record.identity}  # fmt: skip
             document = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}

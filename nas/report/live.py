@@ -36,11 +36,11 @@ class _Lines:
     """One line of progress every ten seconds."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.last = stream, time.monotonic()
+        self.stream, self.last, self.message = stream, time.monotonic(), ""
 
     def __call__(self, status: Status) -> None:
-        if status.message or time.monotonic() - self.last >= LINE_EVERY_S:
-            self.last = time.monotonic()
+        if status.message != self.message or time.monotonic() - self.last >= LINE_EVERY_S:
+            self.last, self.message = time.monotonic(), status.message
             print(summary_line(status), file=self.stream, flush=True)
 
 

@@ -34,14 +34,14 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def count(number: int | None) -> str:
+def count(number: float | None) -> str:
     """A count in K, M or G with three digits, or a dash."""
     if number is None:
         return "-"
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if number >= factor:
             return f"{number / factor:.3g}{unit}"
-    return str(number)
+    return f"{number:g}"
 
 
 def milliseconds(value: float | None) -> str:

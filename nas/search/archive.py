@@ -69,8 +69,7 @@ def open_archive(name: str) -> Iterator[Archive]:
     config = SearchConfig.from_words(words)
     objectives, constraints = parse_objectives(config.objectives), tuple(map(parse_constraint, config.constraint))
     with open_storage(config.storage or folder.study, reading=True) as storage:
-        study = SearchStudy(storage, folder.path.name, SearchSpace(parse_page(stored["page"])), objectives=objectives,
-                            constraints=constraints)  # fmt: skip
+        study = SearchStudy(storage, SearchSpace(parse_page(stored["page"])), objectives, constraints, name=folder.path.name)
         plan = stored["plan"]
         yield Archive(folder, config, study, size_of(plan["deploy"]), size_of(plan["proxy"]), objectives, constraints)
 

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
-from nas.errors import TrainError
+from nas.errors import MeasureError, TrainError
 from nas.measure.latency import measure_latency
 from nas.net.build import build
 from nas.net.graph import Size
@@ -25,6 +26,9 @@ from nas.train.evaluate import evaluate as accuracy_on
 from nas.train.fit import EpochResult, fit
 from nas.train.recipe import Recipe
 from nas.train.seeding import derive_seed, seed_everything
+
+MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
+"""A refused measurement (a busy machine) is tried again after a pause; then the candidate fails with the reason."""
 
 Report = Callable[[Mapping[str, Any]], bool]
 
@@ -65,7 +69,14 @@ def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str,
     with seed_everything(payload["seed"]):
         network = build(graph)
     channels, height, width = graph.inputs[0][1]
-    latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"], threads=how["threads"])
+    for attempt in range(MEASURE_ATTEMPTS):
+        try:
+            latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"], threads=how["threads"])
+            break
+        except MeasureError:
+            if attempt == MEASURE_ATTEMPTS - 1:
+                raise
+            time.sleep(MEASURE_PAUSE_S)
     return {"latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
             "latency": latency.to_mapping()}  # fmt: skip
 
@@ -103,20 +114,19 @@ def save_weights(network: nn.Module, path: Path) -> None:
     partial.replace(path)
 
 
-def load_network(architecture: Architecture, size: Size, weights: Path) -> nn.Module:
-    """The trained network of a trial. Raises TrainError when the weights are missing or are not this network's."""
-    network = build(lower(architecture, size))
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a network's state. Raises TrainError when the file is missing, damaged, or another network's."""
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainError("the weights cannot be loaded", where=str(weights), got=str(error).split("\n")[0]) from None
-    return network.eval()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise TrainError("the weights cannot be loaded", where=str(path), got=str(error).split("\n")[0]) from None
 
 
 def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: Dataset) -> float:
     """Accuracy of a trial's trained proxy on the test split of an unsealed data set."""
-    network = load_network(architecture, size_of(payload["proxy"]), Path(payload["weights"])).to(payload["data"]["device"])
-    return accuracy_on(network, data.test().to(payload["data"]["device"]))[0]
+    network, device = build(lower(architecture, size_of(payload["proxy"]))), payload["data"]["device"]
+    load_weights(network, Path(payload["weights"]))
+    return accuracy_on(network.to(device), data.test().to(device))[0]
 
 
 def over_limit(metrics: Mapping[str, Any], constraints: list[str]) -> str | None:

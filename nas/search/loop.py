@@ -17,10 +17,10 @@ from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.budget import Meter
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
-from nas.search.objectives import Constraint, Objective, dominates
+from nas.search.objectives import dominates
 from nas.search.planner import Plan
 from nas.search.run import TRIAL_COLUMNS, RunFolder
-from nas.search.study import Record, SearchStudy
+from nas.search.study import Draft, Record, SearchStudy, State
 from nas.space.search_space import Architecture
 from nas.space.unparse import to_page
 
@@ -41,14 +41,12 @@ class Running:
     record: Record
     architecture: Architecture
     graph: Graph
-    identity: str
     since: float
     phase: str = "starting"
     epoch: int = 0
     val_accuracy: float | None = None
     latency_ms: float | None = None
-    first_epoch_s: float | None = None
-    followers: list[int] = field(default_factory=list)
+    followers: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +71,14 @@ class SearchLoop:
 
     def __init__(
         self, *, study: SearchStudy, sampler: BaseSampler, executor: Executor, meter: Meter, folder: RunFolder, plan: Plan,
-        objectives: tuple[Objective, ...], constraints: tuple[Constraint, ...], payload: Mapping[str, Any], view: View,
-        retry: list[Mapping[str, Any]],
+        payload: Mapping[str, Any], view: View,
     ) -> None:  # fmt: skip
         self.study, self.sampler, self.executor, self.meter, self.folder, self.plan = study, sampler, executor, meter, folder, plan
-        self.objectives, self.constraints, self.payload, self.view, self.retry = objectives, constraints, payload, view, retry
+        self.payload, self.view = payload, view
+        self.objectives, self.constraints = study.objectives, study.constraints
+        self.retry = list(study.left_running)
         self.log = folder.logger()
         self.running: dict[int, Running] = {}
-        self.known: dict[str, Record] = {}
         self.front: list[Record] = []
         self.counts: Counter[str] = Counter()
         self.durations: list[float] = []
@@ -89,7 +87,8 @@ class SearchLoop:
         self.interrupted = False
         self._saved = time.monotonic()
         for record in study.records:
-            self._remember(record)
+            if record.state != "running":
+                self._remember(record)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -138,34 +137,52 @@ class SearchLoop:
         for _ in range(PROPOSALS_A_TURN):
             if self.message or not self.executor.free or not self._can_start() or self.unproductive >= UNPRODUCTIVE:
                 return
-            record, architecture = self.study.ask(self.sampler, decisions=self.retry.pop(0) if self.retry else None)
-            self._admit(record, architecture)
+            if self.retry:
+                self._try_again(self.study.records[self.retry.pop(0)])
+            else:
+                self._admit(self.study.draft(self.sampler))
 
-    def _admit(self, record: Record, architecture: Architecture) -> None:
+    def _try_again(self, record: Record) -> None:
+        """A trial that a killed driver left running: evaluated once more under its number, failed the second time."""
+        retried = self.study.metadata.get("retried", [])
+        if record.number in retried:
+            return self._record(record, "failed", reason="interrupted twice", seconds=0.0)
+        self.study.set_metadata(retried=[*retried, record.number])
+        architecture = self.study.space.architecture(record.decisions)
+        graph = lower(architecture, self.plan.deploy)
+        twin = self.study.find(record.identity)
+        if twin is not None and twin.number < record.number and twin.state != "running":
+            return self._copy(record, twin)
+        return self._submit(record, architecture, graph)
+
+    def _admit(self, draft: Draft) -> None:
         """Submit a proposal, unless it is impossible, known, or over a limit that is known without training."""
         try:
-            graph = lower(architecture, self.plan.deploy)
-            lower(architecture, self.plan.proxy)
+            graph = lower(draft.architecture, self.plan.deploy)
+            lower(draft.architecture, self.plan.proxy)
         except NasError as error:
-            return self._record(record, "failed", reason=str(error), seconds=0.0)
-        name = identity(graph)
-        static = {"num_params": graph.num_params, "macs": graph.macs}
-        if (twin := self.known.get(name)) is not None:
+            return self._note(self.study.add(draft, "failed", reason=str(error)))
+        name, seed = identity(graph), self.payload["seed"]
+        static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
+        if (twin := self.study.find(name)) is not None:
             self.unproductive += 1
-            return self._copy(record, twin, name)
-        if (leader := next((r for r in self.running.values() if r.identity == name), None)) is not None:
-            self.unproductive += 1
-            leader.followers.append(record.number)
+            if twin.number in self.running:
+                self.running[twin.number].followers.append(self.study.add(draft, identity=name, seed=seed))
+            else:
+                self._note(self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number))
             return None
         broken = [c for c in self.constraints if c.metric in static and c.violation(static) > 0]
         if broken:
             self.unproductive += 1
             reason = f"{broken[0].metric} {static[broken[0].metric]:,} breaks {broken[0]}"
-            return self._record(record, "stopped", metrics=static, identity=name, reason=reason, seconds=0.0)
+            return self._note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=reason))
         self.unproductive = 0
+        return self._submit(self.study.add(draft, identity=name, seed=seed), draft.architecture, graph)
+
+    def _submit(self, record: Record, architecture: Architecture, graph: Graph) -> None:
         resources = self.executor.resources[0]
         self.meter.begin(record.number, resources.kind, resources.fraction, expected=self.expected_s)
-        self.running[record.number] = Running(record, architecture, graph, name, time.monotonic())
+        self.running[record.number] = Running(record, architecture, graph, time.monotonic())
         self.executor.submit(Job(trial=record.number, payload=self._payload(record.number, architecture)))
 
     def _payload(self, number: int, architecture: Architecture) -> dict[str, Any]:
@@ -214,33 +231,35 @@ class SearchLoop:
 
     # -- records -----------------------------------------------------------------------------------------------------
 
-    def _end(self, number: int, state: str, **what: Any) -> None:
+    def _end(self, number: int, state: State, **what: Any) -> None:
         """A submitted trial is over: meter it, record it, and give its result to those that waited for it."""
         running = self.running.pop(number)
         seconds = self.meter.end(number, counts=state in {"completed", "failed"})
-        self._record(running.record, state, identity=running.identity, seconds=seconds, **what)
+        self._record(running.record, state, seconds=seconds, **what)
         for follower in running.followers:
-            record = self.study.record(follower)
             if state == "completed":
-                self._copy(record, running.record, running.identity)
+                self._copy(follower, running.record)
             else:
-                self._record(record, "stopped", identity=running.identity, reason=f"same network as trial {number}", seconds=0.0)
+                self._record(follower, "stopped", reason=f"the same network as trial {number}, which {state}", seconds=0.0)
 
-    def _copy(self, record: Record, original: Record, name: str) -> None:
-        """Record a duplicate with its original's figures; it costs nothing and counts as nothing."""
-        self._record(record, "duplicate", identity=name, metrics=original.metrics, duplicate_of=original.number, seconds=0.0)
+    def _copy(self, record: Record, original: Record) -> None:
+        """Record a running duplicate with its original's figures; it costs nothing and counts as nothing."""
+        self._note(self.study.tell(record.number, "duplicate", duplicate_of=original.number))
 
-    def _record(self, record: Record, state: str, **what: Any) -> None:
-        meter = self.meter.to_mapping()
-        self.study.tell(record.number, state=state, meter=meter, **what)
+    def _record(self, record: Record, state: State, *, seconds: float, reason: str | None = None,
+                metrics: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+        attrs = {**(details or {}), "seconds": round(seconds, 3)}
+        self._note(self.study.tell(record.number, state, metrics=metrics, reason=reason or None, attrs=attrs,
+                                   metadata={"meter": self.meter.to_mapping()}))  # fmt: skip
+
+    def _note(self, record: Record) -> None:
+        """A trial has ended: count it, and write it where people look."""
         self._remember(record)
         self.folder.append_row(self.folder.trials, TRIAL_COLUMNS, row_of(record))
-        self.log.info("trial %d %s %s %s", record.number, state, record.metrics, record.reason or "")
+        self.log.info("trial %d %s %s %s", record.number, record.state, dict(record.metrics), record.reason or "")
 
     def _remember(self, record: Record) -> None:
         self.counts[record.state] += 1
-        if record.state in {"completed", "failed"} and record.identity:
-            self.known.setdefault(record.identity, record)
         if record.state == "completed":
             self._update_front(record)
 
@@ -257,7 +276,7 @@ class SearchLoop:
         self.front.append(record)
 
     def _save(self) -> None:
-        self.study.save_meter(self.meter.to_mapping())
+        self.study.set_metadata(meter=self.meter.to_mapping())
         self._saved = time.monotonic()
 
     @property
@@ -289,12 +308,12 @@ def sorted_front(records: list[Record]) -> list[Record]:
 
 def row_of(record: Record) -> dict[str, Any]:
     """A record as a row of trials.csv."""
-    metrics, details = record.metrics, record.details
+    metrics, attrs = record.metrics, record.attrs
     return {
         "trial": record.number, "state": record.state, "val_accuracy": metrics.get("accuracy"), "latency_ms": metrics.get("latency"),
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "seed": record.seed, "identity": record.identity,
-        "seconds": record.seconds, "duplicate_of": record.duplicate_of, "reason": record.reason,
-        **{k: details.get(k) for k in ("latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
+        "seconds": attrs.get("seconds"), "duplicate_of": record.duplicate_of, "reason": record.reason,
+        **{k: attrs.get(k) for k in ("latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
     }  # fmt: skip
 
 

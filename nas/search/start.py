@@ -17,9 +17,9 @@ from nas.search.evaluator import size_of, test_accuracy
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import SearchLoop, View, row_of, size_words, sorted_front
 from nas.search.objectives import parse_constraint, parse_objectives
-from nas.search.planner import Plan, plan_search
+from nas.search.planner import OVERHEAD_S, Plan, plan_search
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
-from nas.search.samplers import choose_strategy
+from nas.search.samplers import STRATEGIES, choose_strategy
 from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
@@ -121,14 +121,16 @@ def _run(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: Data
     check_target(target)
     with ExitStack() as stack:
         storage = stack.enter_context(open_storage(config.storage or folder.study))
-        study = SearchStudy(storage, folder.path.name, space, objectives=objectives, constraints=constraints)
-        meter = Meter.from_mapping(meter.budget, study.meter) if study.meter else meter
-        strategy, sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed)
-        say(f"strategy: {strategy}, {reason}")
-        retry = [study.give_up(record) for record in study.unfinished]
-        if retry:
-            say(f"{len(retry)} interrupted candidate{'s' * (len(retry) > 1)} will be evaluated again")
-        folder.write_table(folder.trials, TRIAL_COLUMNS, map(row_of, study.records))
+        study = SearchStudy(storage, space, objectives, constraints, name=folder.path.name)
+        if "meter" in study.metadata:
+            meter = Meter.from_mapping(meter.budget, study.metadata["meter"])
+        expected = expected_trials(meter.budget, plan, workers)
+        sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected)
+        strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
+        say(f"strategy: {strategy}: {reason}")
+        if study.left_running:
+            say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
+        folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
         executor = stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, gpus_per_trial=0 if device == "cpu" else None,
@@ -142,7 +144,7 @@ def _run(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: Data
         }  # fmt: skip
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
-                              objectives=objectives, constraints=constraints, payload=payload, view=show, retry=retry)  # fmt: skip
+                              payload=payload, view=show)  # fmt: skip
             loop.run()
         front = _tested_front(loop, study, data, payload, say)
         write_best(folder, study, loop.best, plan.deploy)
@@ -157,13 +159,13 @@ def _tested_front(loop: SearchLoop, study: SearchStudy, data: Dataset, payload: 
     for record in sorted_front(loop.front):
         weights = loop.folder.weights / f"{record.number}.pt"
         try:
-            architecture = study.architecture(record)
+            architecture = study.space.architecture(record.decisions)
             rows.append((record, test_accuracy(architecture, {**payload, "weights": str(weights)}, data)))
         except NasError as error:
             say(f"trial {record.number} could not be tested: {error}")
             rows.append((record, None))
     loop.folder.write_table(loop.folder.front, FRONT_COLUMNS, [front_row(r, t) | {
-        "latency_low_ms": r.details.get("latency_low_ms"), "latency_high_ms": r.details.get("latency_high_ms")} for r, t in rows])  # fmt: skip
+        "latency_low_ms": r.attrs.get("latency_low_ms"), "latency_high_ms": r.attrs.get("latency_high_ms")} for r, t in rows])  # fmt: skip
     return tuple(rows)
 
 
@@ -177,7 +179,7 @@ def front_row(record: Record, test: float | None) -> dict[str, Any]:
 def write_best(folder: RunFolder, study: SearchStudy, best: Record | None, size: Size) -> None:
     """The best architecture at its deployed size, as a page of its own."""
     if best is not None:
-        folder.write(folder.best, to_yaml(at_size(study.architecture(best), size, f"{folder.path.name}-{best.number}")))
+        folder.write(folder.best, to_yaml(at_size(study.space.architecture(best.decisions), size, f"{folder.path.name}-{best.number}")))
 
 
 def at_size(architecture: Architecture, size: Size, name: str) -> Spec:
@@ -218,6 +220,15 @@ def time_left(budget: Budget, workers: int) -> float | None:
     limits = [budget.limit("wall")]
     limits += [limit / workers for kind in ("cpu", "gpu") if (limit := budget.limit(kind)) is not None]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def expected_trials(budget: Budget, plan: Plan, workers: int) -> int | None:
+    """How many candidates the budget is expected to be enough for."""
+    seconds = time_left(budget, workers)
+    if seconds is None:
+        return budget.trials
+    fit = int(seconds * workers / (plan.epoch_s * plan.recipe.epochs + OVERHEAD_S))
+    return min(fit, budget.trials or fit)
 
 
 def extended(old: str, new: str) -> str:
