@@ -39,8 +39,8 @@ def device_lock(device: str, timeout_s: float = 600.0, folder: Path | None = Non
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout:
-        raise MeasureError(f"device {device!r} stayed in use by another measurement for {timeout_s:g} s",
-                           where=str(path), hint="Wait for the other run, or allow a longer wait.") from None  # fmt: skip
+        raise MeasureError(f"{device} stayed in use by another measurement for {timeout_s:g} s", where=str(path),
+                           hint="Wait for the other run, or allow a longer wait.") from None  # fmt: skip
     try:
         yield
     finally:
