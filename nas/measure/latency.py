@@ -16,6 +16,7 @@ from torch import nn
 
 from nas.errors import MeasureError
 from nas.measure.device import Run, Timer, clock_mhz, device_name, find_device, quiet
+from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Limits, Pair, Turn, measure_ratio, sample, summarise, warm_up
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 
@@ -26,6 +27,7 @@ BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
 
 CALIBRATION_S = 1.5
+"""The least time spent on the reference's quiet time, once per conditions and record."""
 
 _process_anchors = Anchors()
 
@@ -119,7 +121,7 @@ def measure_latency(
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
     conditions = _conditions(device, batch, threads, dtype, memory_format, graph)
-    model = _folded(model) if fold_batch_norm else model
+    model = fold_batch_norms(model) if fold_batch_norm else model
     with quiet(conditions.device, threads, cores) as timer:
         net = conditions.prepare(model, input_shape, batch)
         reference = conditions.prepare(reference_net(), REFERENCE_SHAPE, 1)
@@ -152,16 +154,6 @@ def _conditions(device: str, batch: int, threads: int, dtype: str, memory_format
         raise MeasureError("graph replay exists on CUDA only", got=device)
     return _Conditions(device=found, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format,
                        graph=graph)  # fmt: skip
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        return fuse(copy.deepcopy(model).eval())
-    except Exception as error:  # tracing runs the model's own code, which may raise anything
-        raise MeasureError(f"batch norms cannot be folded, the network cannot be traced: {_first_line(error)}",
-                           hint="Measure it with `fold_batch_norm=False`.") from error  # fmt: skip
 
 
 def _captured(net: nn.Module, data: torch.Tensor) -> Run:
@@ -202,11 +194,11 @@ def _burst(timer: Timer, run: Run) -> int:
 def _calibrate(timer: Timer, reference: Run) -> float:
     """Seconds that the reference takes in quiet times: what the protocol makes of pairs of it with itself."""
     turn = _turns(timer, reference, reference)
-    limits = Limits(min_s=CALIBRATION_S, max_s=CALIBRATION_S, max_rejected=0.9)
+    limits = Limits(min_s=CALIBRATION_S, max_s=10 * CALIBRATION_S)
     warm_up(turn, limits.warmup_s)
     ratio = summarise(sample(turn, limits), limits.confidence)
     if ratio is None:
-        raise MeasureError("the reference could not be timed: every run was interrupted by other processes",
+        raise MeasureError("the reference could not be timed: its runs were interrupted by other processes",
                            hint="Wait until the device is quiet.")  # fmt: skip
     return ratio.reference
 
