@@ -20,7 +20,8 @@ def lock_folder() -> Path:
 
     Raises MeasureError when somebody else owns it.
     """
-    folder = Path(tempfile.gettempdir()) / f"nas-{getpass.getuser()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"nas-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
         raise MeasureError("the folder for device locks belongs to another user", where=str(folder),

@@ -29,6 +29,9 @@ def test_the_folder_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     folder = lock_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    assert lock_folder() == folder
+    stranger = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: stranger)
+    (tmp_path / f"nas-{stranger}").mkdir()
     with pytest.raises(MeasureError, match="belongs to another user"):
         lock_folder()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.measure.protocol import Limits, Pair, measure_ratio, sample, summarise, warm_up
+from nas.measure.protocol import Limits, Pair, measure_ratio, quiet_time, sample, summarise, warm_up
 
 LIMITS = Limits()
 QUIET = 1e-3  # seconds of the reference on every simulated machine
@@ -125,3 +125,12 @@ def test_warm_up_is_bounded_in_time_but_takes_three_turns():
     slow = Machine(net=5000)
     assert not warm_up(slow.turn, 0.2, slow.clock)
     assert len(slow.times) == 3
+
+
+def test_the_quiet_time_is_found_beside_others():
+    load = np.random.default_rng(3)
+    machine = Machine(net=1, slowdown=lambda now: load.uniform(1.2, 1.6) if load.random() < 0.7 else 1.0,
+                      disturbed=lambda now: bool(load.random() < 0.2))  # fmt: skip
+    seconds = quiet_time([machine.turn() for _ in range(400)])
+    assert seconds == pytest.approx(QUIET, rel=0.02)
+    assert quiet_time([Pair(1.0, 1.0, True)]) is None
