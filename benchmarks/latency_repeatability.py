@@ -85,28 +85,30 @@ def sweep(nets: int, folder: str) -> None:
 
 
 def foreign_load(seconds: float) -> None:
-    """A training loop on one thread."""
+    """A training loop on one thread, for so long, and no longer than the process that started it lives."""
+    parent = os.getppid()
     torch.set_num_threads(1)
     model, shape = random_net(3)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     images, labels = torch.randn(64, *shape), torch.randint(0, 10, (64,))
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and os.getppid() == parent:
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
 
-def spawn(*words: str, **options: Any) -> subprocess.Popen[str]:
+def itself(*words: str) -> dict[str, Any]:
+    """This script in another process, as keyword arguments of `subprocess`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, __file__, *words], env=environment, text=True, **options)
+    return {"args": [sys.executable, __file__, *words], "env": environment}
 
 
 @contextmanager
 def loaded(count: int, seconds: float) -> Iterator[None]:
     """So many foreign processes train meanwhile, and end by themselves after ``seconds`` at the latest."""
-    foreign = [spawn("--load", str(seconds)) for _ in range(count)]
+    foreign = [subprocess.Popen(**itself("--load", str(seconds))) for _ in range(count)]
     if foreign:
         time.sleep(4)  # import torch
     try:
@@ -118,9 +120,9 @@ def loaded(count: int, seconds: float) -> Iterator[None]:
 
 
 def run_sweep(nets: int, folder: str) -> list[Row]:
-    worker = spawn("--sweep", folder, "--nets", str(nets), stdout=subprocess.PIPE)
-    out, _ = worker.communicate(timeout=60 + 10 * nets)
-    return [json.loads(line) for line in out.splitlines()]
+    worker = subprocess.run(**itself("--sweep", folder, "--nets", str(nets)), stdout=subprocess.PIPE, text=True,
+                            timeout=60 + 15 * nets, check=True)  # fmt: skip
+    return [json.loads(line) for line in worker.stdout.splitlines()]
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:
@@ -144,12 +146,13 @@ def compare(what: str, load: int, field: str, first: list[Row], second: list[Row
 
 
 def costs(sweeps: list[list[Row]]) -> Row:
-    """Seconds a network took, and how far the reference had drifted."""
+    """Seconds a network took, how far the reference had drifted, and what the machine had to do in all."""
     rows = [row for rows in sweeps for row in rows]
     seconds = [float(str(row["seconds"])) for row in rows]
     drift = [float(str(row["reference_drift"])) for row in rows if row["median_ms"] is not None]
     return {"median_s": round(float(np.median(seconds)), 2), "max_s": round(max(seconds), 2),
-            "median_drift": round(float(np.median(drift)), 3), "max_drift": round(max(drift), 3)}  # fmt: skip
+            "median_drift": round(float(np.median(drift)), 3), "max_drift": round(max(drift), 3),
+            "load_average": round(os.getloadavg()[0], 1)}  # fmt: skip
 
 
 def benchmark(nets: int, loads: list[int]) -> list[Row]:
@@ -158,7 +161,7 @@ def benchmark(nets: int, loads: list[int]) -> list[Row]:
     first: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for load in loads:
-            with loaded(load, 120 + 10 * nets):
+            with loaded(load, 120 + 30 * nets):
                 sweeps = [run_sweep(nets, folder) for _ in range(2)]
             first = first or sweeps[0]
             pairs = [("two processes", sweeps[0], sweeps[1])]
