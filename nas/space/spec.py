@@ -29,9 +29,9 @@ class Choice:
 
     def option(self, label: Scalar) -> Any:
         """The option of that label (True and 1 are different labels). Raises KeyError."""
-        for known, option in zip(self.labels, self.options, strict=True):
+        for index, known in enumerate(self.labels):
             if known == label and type(known) is type(label):
-                return option
+                return self.options[index]
         raise KeyError(label)
 
 
