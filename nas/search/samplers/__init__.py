@@ -1,0 +1,70 @@
+"""The strategies by name, and the choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from nas.errors import UsageError, nearest
+from nas.search.budget import Budget
+from nas.search.objectives import Objective
+from nas.search.samplers.base import SpaceSampler, distributions, suggest
+from nas.search.samplers.flat import NSGAIISampler, TPESampler
+from nas.search.samplers.random_search import RandomSampler
+from nas.search.samplers.regularized_evolution import RegularizedEvolutionSampler, mutate
+from nas.space.search_space import SearchSpace
+
+__all__ = [
+    "STRATEGIES", "NSGAIISampler", "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "TPESampler",
+    "choose_strategy", "distributions", "mutate", "suggest",
+]  # fmt: skip
+
+STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
+    "random": RandomSampler,
+    "regularized_evolution": RegularizedEvolutionSampler,
+    "tpe": TPESampler,
+    "nsga2": NSGAIISampler,
+})  # fmt: skip
+
+FEW = 20
+"""Fewer trials than this are all drawn at random by ``auto``: a population would hardly have begun."""
+
+
+def choose_strategy(
+    name: str, space: SearchSpace, objectives: Sequence[Objective], budget: Budget, seed: int | None = None,
+    trials: int | None = None,
+) -> tuple[SpaceSampler, str]:  # fmt: skip
+    """The strategy of that name, or the one that ``auto`` takes, and why in a sentence.
+
+    Sizes are fitted to ``trials``, how many are expected (default: what the budget says). Raises UsageError.
+    """
+    expected = trials or budget.trials
+    if name != "auto" and name not in STRATEGIES:
+        known = ", ".join(["auto", *STRATEGIES])
+        raise UsageError("unknown strategy", got=name, expected=f"one of {known}", hint=nearest(name, STRATEGIES))
+    chosen, why = (name, "it was asked for") if name != "auto" else _auto(objectives, expected)
+    if chosen == "regularized_evolution":
+        population, sample = evolution_sizes(expected)
+        size = f"population {population}, sample {sample}"
+        return RegularizedEvolutionSampler(space, seed=seed, population=population, sample=sample), f"{why}; {size}"
+    if chosen == "nsga2":
+        population = evolution_sizes(expected)[0]
+        return NSGAIISampler(space, seed=seed, population=population), f"{why}; population {population}"
+    return STRATEGIES[chosen](space, seed=seed), why
+
+
+def _auto(objectives: Sequence[Objective], expected: int | None) -> tuple[str, str]:
+    if expected is not None and expected < FEW:
+        return "random", f"{expected} trials are too few to learn from"
+    if len(objectives) > 1:
+        return "regularized_evolution", "parents are chosen by rank in all objectives, and no trial waits for others"
+    return "regularized_evolution", "on cell spaces it is ahead of random search and TPE (NAS-Bench-101, 150 trials)"
+
+
+def evolution_sizes(expected: int | None) -> tuple[int, int]:
+    """Population and sample for so many trials: a fifth of them, from 10 to the published 100; a quarter of that.
+
+    Where the number is not known, 20 and 5.
+    """
+    population = 20 if expected is None else min(max(expected // 5, 10), 100)
+    return population, max(2, population // 4)

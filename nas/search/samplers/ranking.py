@@ -1,0 +1,60 @@
+"""Which of finished trials is better: limits first, then the objective, or rank and crowding when there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from nas.search.objectives import nondominated
+
+Order = tuple[float, ...]
+
+
+def losses(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> np.ndarray:
+    """Values to be minimised, trials x objectives; infinities are made finite."""
+    signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+    return np.nan_to_num(np.array([trial.values for trial in trials], dtype=float).reshape(-1, len(signs)) * signs)
+
+
+def violation(trial: FrozenTrial) -> float:
+    """By how much the trial breaks its constraints, summed; 0 is feasible."""
+    return sum(value for value in trial.constraints.values() if value > 0)
+
+
+def order(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[Order]:
+    """A key for each trial; the smaller is the better (Deb et al. 2002: feasible, then rank, then the less crowded)."""
+    table = losses(trials, directions)
+    broken = [violation(trial) for trial in trials]
+    if len(directions) == 1:
+        return list(zip(broken, table[:, 0].tolist(), strict=True))
+    rank = ranks(table)
+    lonely = crowding(table, rank)
+    return list(zip(broken, rank.tolist(), (-lonely).tolist(), strict=True))
+
+
+def ranks(table: np.ndarray) -> np.ndarray:
+    """The front that each row is in: 0 is dominated by none, 1 by some of front 0 alone, and so on."""
+    rank = np.zeros(len(table), dtype=int)
+    rest = np.arange(len(table))
+    while rest.size:
+        best = nondominated(table[rest])
+        rank[rest[~best]] += 1
+        rest = rest[~best]
+    return rank
+
+
+def crowding(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """The distance of each row's neighbours in its front, summed over objectives; infinite at an end of one."""
+    distance = np.zeros(len(table))
+    for level in np.unique(rank):
+        rows = np.flatnonzero(rank == level)
+        for column in table[rows].T:
+            along = np.argsort(column, kind="stable")
+            width = column[along[-1]] - column[along[0]]
+            distance[rows[along[[0, -1]]]] = np.inf
+            if width > 0:
+                distance[rows[along[1:-1]]] += (column[along[2:]] - column[along[:-2]]) / width
+    return distance

@@ -1,0 +1,89 @@
+"""Regularized (aging) evolution: Real et al. 2019, Regularized Evolution for Image Classifier Architecture Search,
+arXiv:1802.01548.
+
+As published: a population of 100, filled by random architectures; the best of 25 drawn from it with replacement is
+mutated; the child comes in, the oldest goes out. What differs here:
+
+- a mutation re-draws one active decision of any kind to another label, chosen evenly among all active decisions, and
+  draws the decisions that become active by it. The paper first chooses a cell, a block and one of its two inputs or
+  operations, and leaves the architecture as it is with probability 0.05: that would be trained twice;
+- age is the trial's number, not when its training ended; trials in flight count as members not yet known;
+- constraints: feasible before infeasible, then the less broken;
+- with several objectives the tournament goes by non-dominated rank and then crowding (Deb et al. 2002).
+"""
+
+from __future__ import annotations
+
+import random
+
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.errors import UsageError
+from nas.search.samplers.base import SpaceSampler
+from nas.search.samplers.ranking import order
+from nas.space.decide import Decisions
+from nas.space.search_space import SearchSpace, draw
+from nas.space.spec import Choice, Hole
+
+
+class RegularizedEvolutionSampler(SpaceSampler):
+    """``population`` and ``sample``: the paper's P and S. A search of few trials needs smaller ones.
+
+    Raises UsageError for sizes that cannot be.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int | None = None, population: int = 100, sample: int = 25
+    ) -> None:
+        super().__init__(space, seed=seed)
+        if population < 1 or sample < 1:
+            raise UsageError("regularized evolution needs a population and a sample", expected="1 or more",
+                             got=f"population={population}, sample={sample}")  # fmt: skip
+        self.population, self.sample = population, sample
+
+    def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
+        known, in_flight = self.living(study, trial)
+        if not known or len(known) + in_flight < self.population:
+            return self.space.sample(rng).decisions
+        drawn = [known[rng.randrange(len(known))] for _ in range(self.sample)]
+        parent = self.winner(study, known, drawn)
+        return mutate(self.space, self.decisions(parent), rng)
+
+    def living(self, study: Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], int]:
+        """The population, youngest first, and how many trials are in flight."""
+        known: list[FrozenTrial] = []
+        in_flight = 0
+        for past in reversed(study.get_trials(deepcopy=False)):
+            if past.state == TrialState.COMPLETE:
+                known.append(past)
+                if len(known) == self.population:
+                    break
+            elif past.state == TrialState.RUNNING and past.number != trial.number:
+                in_flight += 1
+        return known, in_flight
+
+    def winner(self, study: Study, known: list[FrozenTrial], drawn: list[FrozenTrial]) -> FrozenTrial:
+        """The best of those drawn, the first of equals. Rank and crowding are those within the whole population."""
+        keys = dict(zip((past.number for past in known), order(known, study.directions), strict=True))
+        return min(drawn, key=lambda past: keys[past.number])
+
+
+def mutate(space: SearchSpace, decisions: Decisions, rng: random.Random) -> Decisions:
+    """Other decisions: one active decision of these re-draws its label, newly active ones are drawn, the rest stays.
+
+    Only a space of a single architecture gives the same ones back.
+    """
+    parent = space.complete(decisions, rng).decisions
+    free = [key for key in parent if _alternatives(space.holes[key])]
+    if not free:
+        return parent
+    key = rng.choice(free)
+    label = parent[key]
+    while label == parent[key]:
+        label = draw(space.holes[key], rng)
+    return space.complete({**parent, key: label}, rng).decisions
+
+
+def _alternatives(hole: Hole) -> bool:
+    return len(hole.labels) > 1 if isinstance(hole, Choice) else hole.count != 1 and hole.low < hole.high

@@ -1,0 +1,297 @@
+"""The study of a search: an Optuna study that costs few writes, with what the search loop needs kept in memory.
+
+A trial is sampled first and then stored once, with its real parameters, so that Optuna's dashboard and samplers can
+read it; its end is one more write. Optuna's ``ask`` looks through all trials and then writes parameter by parameter.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.errors import RunError
+from nas.search.objectives import Constraint, Metrics, Objective
+from nas.search.samplers.base import distributions, snap
+from nas.search.samplers.view import view
+from nas.search.storage import Storage
+from nas.space.decide import Decisions
+from nas.space.search_space import Architecture, SearchSpace
+from nas.space.spec import Hole, Scalar
+
+State = Literal["running", "completed", "failed", "duplicate", "stopped"]
+
+_STORED = {
+    "running": TrialState.RUNNING, "completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
+    "stopped": TrialState.PRUNED,
+}  # fmt: skip
+_STATES: dict[TrialState, State] = {
+    TrialState.RUNNING: "running", TrialState.WAITING: "running", TrialState.COMPLETE: "completed",
+    TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
+}  # fmt: skip
+_OWN = ("decisions", "identity", "metrics", "state", "seed", "reason", "duplicate_of")
+_CONSTRAINT_KEY = "constraints:"
+"""Optuna's prefix for what ``trial.set_constraint`` stores."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """A trial as the loop knows it. ``attrs`` are its other attributes (timings, hardware), as they were given."""
+
+    number: int
+    decisions: Decisions
+    identity: str = ""
+    seed: int | None = None
+    state: State = "running"
+    metrics: Metrics = field(default_factory=dict)
+    reason: str | None = None
+    duplicate_of: int | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A proposal that is not stored yet. ``blind`` says how many decisions the sampler drew one by one."""
+
+    number: int
+    architecture: Architecture
+    distributions: Mapping[str, BaseDistribution]
+    system_attrs: Mapping[str, Any]
+    blind: int
+
+
+class _Ending(NamedTuple):
+    state: TrialState
+    values: list[float] | None
+    constraints: dict[str, float]
+
+
+class SearchStudy:
+    """The trials of one search in an open storage; made there when there are none. Its only writer.
+
+    ``records`` has every trial by its number. ``left_running`` are those that a killed driver left in flight: the loop
+    runs each again under its number, or tells that it failed. Raises RunError when the storage holds a search for other
+    objectives.
+    """
+
+    def __init__(
+        self, storage: Storage, space: SearchSpace, objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (), name: str = "search",
+    ) -> None:  # fmt: skip
+        self.space, self.objectives, self.constraints = space, tuple(objectives), tuple(constraints)
+        self._storage, self._distributions = storage, distributions(space)
+        self.optuna = self._open(name)
+        self._id = storage.optuna.get_study_id_from_name(name)
+        self._trial_ids: list[int] = []
+        self._by_identity: dict[str, int] = {}
+        self._sampler: BaseSampler | None = None
+        self.records: list[Record] = []
+        for trial in storage.optuna.get_all_trials(self._id, deepcopy=False):
+            self._trial_ids.append(trial._trial_id)
+            self._remember(self._record(trial))
+        self.left_running = tuple(record.number for record in self.records if record.state == "running")
+
+    def _open(self, name: str) -> optuna.Study:
+        storage = self._storage.optuna
+        directions = [StudyDirection[objective.direction.upper()] for objective in self.objectives]
+        names = [objective.metric for objective in self.objectives]
+        random = optuna.samplers.RandomSampler()  # never asked: the default would import and set up TPE
+        try:
+            study = optuna.Study(name, storage, sampler=random)
+        except KeyError:
+            with _quietly():
+                storage.create_new_study(directions, name)
+                study = optuna.Study(name, storage, sampler=random)
+                study.set_metric_names(names)
+        stored = study.metric_names or []
+        if study.directions != directions or stored != names:
+            raise RunError("this search was begun with other objectives", expected=",".join(stored),
+                           got=",".join(names), hint="Use another folder for another search.")  # fmt: skip
+        return study
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is stored beside the trials: the page, the configuration, the meter."""
+        return dict(self._storage.optuna.get_study_user_attrs(self._id))
+
+    def set_metadata(self, **values: Any) -> None:
+        """Store values that are plain JSON, in one write."""
+        with self._storage.batch():
+            self._set_metadata(values)
+
+    def _set_metadata(self, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            self._storage.optuna.set_study_user_attr(self._id, key, value)
+
+    def find(self, identity: str) -> Record | None:
+        """The first trial of that identity, whatever became of it."""
+        number = self._by_identity.get(identity)
+        return None if number is None else self.records[number]
+
+    def draft(self, sampler: BaseSampler) -> Draft:
+        """What the sampler proposes next: any Optuna sampler, or one of ours. Nothing is stored.
+
+        Raises SpaceError for a label that a decision does not have.
+        """
+        number = len(self.records)
+        trial = FrozenTrial(
+            number=number, trial_id=-1, state=TrialState.RUNNING, value=None, datetime_start=datetime.now(),
+            datetime_complete=None, params={}, distributions={}, user_attrs={}, system_attrs={}, intermediate_values={},
+        )  # fmt: skip
+        seen = view(self.optuna, trial)
+        self._sampler = sampler
+        sampler.before_trial(seen, trial)
+        relative = sampler.sample_relative(seen, trial, sampler.infer_relative_search_space(seen, trial))
+        blind = 0
+
+        def choose(key: str, hole: Hole) -> Scalar:
+            nonlocal blind
+            known = self._distributions[key]
+            if key in relative:
+                label = snap(hole, relative[key])
+            else:
+                blind += not known.single()
+                label = snap(hole, sampler.sample_independent(seen, trial, key, known))
+            trial.params[key], trial.distributions[key] = label, known
+            return label
+
+        architecture = self.space.decide(choose)
+        return Draft(number=number, architecture=architecture, distributions=trial.distributions,
+                     system_attrs=trial.system_attrs, blind=blind)  # fmt: skip
+
+    def add(
+        self, draft: Draft, state: State = "running", *, identity: str = "", seed: int | None = None,
+        metrics: Metrics | None = None, reason: str | None = None, duplicate_of: int | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Record:  # fmt: skip
+        """Store a draft in one write: running, or already ended (a duplicate, or one that cannot be built).
+
+        A duplicate takes over the metrics of the trial it repeats. Raises RunError when the draft is out of date.
+        """
+        if draft.number != len(self.records):
+            raise RunError(f"trial {draft.number} is out of date: another was stored meanwhile")
+        record = Record(number=draft.number, decisions=dict(draft.architecture.decisions), identity=identity, seed=seed,
+                        attrs=dict(attrs or {}))  # fmt: skip
+        end = self._end(record, state, metrics, reason, duplicate_of)
+        now = datetime.now()
+        template = FrozenTrial(
+            number=draft.number, trial_id=-1, state=end.state, value=None, values=end.values, datetime_start=now,
+            datetime_complete=now if end.state.is_finished() else None, params=dict(record.decisions),
+            distributions=dict(draft.distributions), user_attrs=_user_attrs(record),
+            system_attrs={**draft.system_attrs, **end.constraints}, intermediate_values={},
+        )  # fmt: skip
+        trial_id = self._storage.optuna.create_new_trial(self._id, template_trial=template)
+        if self._storage.optuna.get_trial_id_from_study_id_trial_number(self._id, draft.number) != trial_id:
+            raise RunError("something else writes to this search", hint="A search has one driver: stop the other.")
+        self._trial_ids.append(trial_id)
+        self._remember(record)
+        return record
+
+    def ask(self, sampler: BaseSampler, **attrs: Any) -> tuple[Record, Architecture]:
+        """Sample and store a running trial: for loops that look for no duplicates."""
+        draft = self.draft(sampler)
+        return self.add(draft, attrs=attrs), draft.architecture
+
+    def tell(
+        self, number: int, state: State, *, metrics: Metrics | None = None, reason: str | None = None,
+        duplicate_of: int | None = None, attrs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Record:  # fmt: skip
+        """End a running trial in one write, together with ``metadata`` (the meter).
+
+        ``completed`` needs every objective and every limited metric; a value that is not a number makes it ``failed``.
+        Raises RunError for a trial that is not running.
+        """
+        record = self.records[number]
+        if record.state != "running" or state == "running":
+            raise RunError(f"trial {number} is {record.state} and cannot become {state}")
+        before = _user_attrs(record)
+        record.attrs |= attrs or {}
+        end = self._end(record, state, metrics, reason, duplicate_of)
+        trial_id, storage = self._trial_ids[number], self._storage.optuna
+        if self._sampler is not None:
+            self._sampler.after_trial(self.optuna, storage.get_trial(trial_id), end.state, end.values)
+        with self._storage.batch():
+            for key, value in _user_attrs(record).items():
+                if key not in before or before[key] != value:
+                    storage.set_trial_user_attr(trial_id, key, value)
+            for key, excess in end.constraints.items():
+                storage.set_trial_system_attr(trial_id, key, excess)
+            self._set_metadata(metadata or {})
+            storage.set_trial_state_values(trial_id, end.state, end.values)
+        return record
+
+    def _end(
+        self, record: Record, state: State, metrics: Metrics | None, reason: str | None, duplicate_of: int | None
+    ) -> _Ending:
+        """Put the end into the record, and say what Optuna is to store of it."""
+        like = state
+        if state == "duplicate":
+            original = self._original(record, duplicate_of)
+            like, metrics = original.state, original.metrics
+        known = dict(metrics or {})
+        bad = [o.metric for o in self.objectives if not math.isfinite(known.get(o.metric, math.nan))]
+        if like == "completed" and bad:
+            state = like = "failed"
+            reason = f"{', '.join(bad)} is not a finite number"
+        judged = [limit for limit in self.constraints if like == "completed" or limit.metric in known]
+        # A violation without end would be no JSON.
+        broken = {f"{_CONSTRAINT_KEY}{limit}": min(limit.violation(known), sys.float_info.max) for limit in judged}
+        values = [float(known[o.metric]) for o in self.objectives] if like == "completed" else None
+        record.state, record.metrics, record.reason, record.duplicate_of = state, known, reason, duplicate_of
+        return _Ending(_STORED[like], values, broken)
+
+    def _original(self, record: Record, duplicate_of: int | None) -> Record:
+        known = duplicate_of is not None and 0 <= duplicate_of < len(self.records)
+        original = self.records[duplicate_of] if duplicate_of is not None and known else None
+        if original is None or original.state in ("running", "duplicate") or original is record:
+            raise RunError(f"trial {record.number} cannot be a duplicate", expected="an ended trial's number",
+                           got=duplicate_of if original is None else f"{duplicate_of}, {original.state}")  # fmt: skip
+        return original
+
+    def _remember(self, record: Record) -> None:
+        self.records.append(record)
+        if record.identity:
+            self._by_identity.setdefault(record.identity, record.number)
+
+    def _record(self, trial: FrozenTrial) -> Record:
+        """The record of a stored trial; of one that another program stored, what can be known."""
+        attrs = dict(trial.user_attrs)
+        own = {key: attrs.pop(key) for key in _OWN if key in attrs}
+        if own.get("state", "running") == "running":
+            own["state"] = _STATES[trial.state]
+        own.setdefault("decisions", {key: label for key, label in trial.params.items() if key in self._distributions})
+        if trial.values is not None:
+            names = (objective.metric for objective in self.objectives)
+            own.setdefault("metrics", dict(zip(names, trial.values, strict=True)))
+        return Record(number=trial.number, attrs=attrs, **own)
+
+
+def _user_attrs(record: Record) -> dict[str, Any]:
+    """What is stored of a record, without what says nothing."""
+    own = {key: getattr(record, key) for key in _OWN}
+    return {key: value for key, value in own.items() if value not in (None, "", {})} | record.attrs
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Optuna's note that a study was made and its warning that names of metrics are experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
