@@ -37,8 +37,7 @@ _STORED = {
     "stopped": TrialState.PRUNED,
 }  # fmt: skip
 _STATES: dict[TrialState, State] = {
-    TrialState.RUNNING: "running", TrialState.WAITING: "running", TrialState.COMPLETE: "completed",
-    TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
+    TrialState.COMPLETE: "completed", TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
 }  # fmt: skip
 _OWN = ("decisions", "identity", "metrics", "state", "seed", "reason", "duplicate_of")
 _CONSTRAINT_KEY = "constraints:"
@@ -266,10 +265,15 @@ class SearchStudy:
             self._by_identity.setdefault(record.identity, record.number)
 
     def _record(self, trial: FrozenTrial) -> Record:
-        """The record of a stored trial; of one that another program stored, what can be known."""
+        """The record of a stored trial; of one that another program stored, what can be known.
+
+        Whether it has ended, Optuna's state says: it is the last thing written of an end that a kill can cut short.
+        """
         attrs = dict(trial.user_attrs)
         own = {key: attrs.pop(key) for key in _OWN if key in attrs}
-        if own.get("state", "running") == "running":
+        if not trial.state.is_finished():
+            own = {key: own[key] for key in ("decisions", "identity", "seed") if key in own} | {"state": "running"}
+        elif own.get("state", "running") == "running":
             own["state"] = _STATES[trial.state]
         own.setdefault("decisions", {key: label for key, label in trial.params.items() if key in self._distributions})
         if trial.values is not None:

@@ -293,6 +293,27 @@ def test_kill_9_loses_nothing_that_was_told(journal):
                 study.tell(number, "failed", reason="the driver was killed")
 
 
+def test_an_end_that_was_cut_short_at_any_line_leaves_a_running_trial_that_can_end_again(journal, sampler):
+    end = {"metrics": GOOD, "attrs": {"seconds": 2.0}, "metadata": {"meter": {"wall": 1.0}}}
+    limits = (parse_constraint("latency<=3ms"),)
+    with open_storage(journal) as storage:
+        SearchStudy(storage, space("conditional"), OBJECTIVES, limits).ask(sampler)
+        before = journal.stat().st_size
+        SearchStudy(storage, space("conditional"), OBJECTIVES, limits).tell(0, "completed", **end)
+    whole = journal.read_bytes()
+    lines = whole[before:].splitlines(keepends=True)
+    assert len(lines) == 6
+    for count in range(len(lines)):
+        journal.write_bytes(whole[:before] + b"".join(lines[:count]) + lines[count][:-1])
+        with open_storage(journal) as storage:
+            study = SearchStudy(storage, space("conditional"), OBJECTIVES, limits)
+            assert (study.left_running, study.records[0].metrics) == ((0,), {})
+            record = study.tell(0, "completed", **end)
+        with open_storage(journal) as storage:
+            assert SearchStudy(storage, space("conditional"), OBJECTIVES, limits).records == [record]
+        assert as_optuna_reads(journal).trials[0].values == [0.9, 2.0]
+
+
 def test_the_dashboard_can_read_it(study, sampler, journal):
     dashboard = pytest.importorskip("optuna_dashboard")
     record, _ = study.ask(sampler)
