@@ -29,7 +29,7 @@ from nas.space.spec import (
     Spec,
 )
 
-PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network")
+PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network", "variants")
 CELL_WORDS = ("inputs", "layers", "blocks", "pick", "distinct", "ops", "combine", "output", "match", "match_output", "stride", "like")
 NODE_WORDS = ("op", "cell", "layers", "branches", "choice")
 LAYER_WORDS = ("name", "from", "scale")
@@ -55,7 +55,7 @@ def parse_text(text: str, file: str = "<text>") -> Spec:
 
 
 def parse_page(page: Mapping[str, Any]) -> Spec:
-    """The spec of a page's values (a plain dict will do)."""
+    """The spec of a page's values (a plain dict will do). Its ``variants`` are for :mod:`nas.space.family`."""
     where = _where(page, "")
     _known(page, PAGE_WORDS, "page", where)
     name = _text(page, "name", where, required=True)
@@ -221,6 +221,15 @@ def _layer(value: Any, scope: _Scope, where: str, *, default: str | None, taken:
         rest = Page({k: v for k, v in words.items() if k not in LAYER_WORDS})
         rest.where = where
     return Layer(name=name, body=_node(rest, scope, where), sources=sources, scale=scale, where=where)
+
+
+def row_names(rows: Iterable[Any]) -> list[str]:
+    """The names that the layers of a network or cell get, from the values they are written with."""
+    names: list[str] = []
+    for row in rows:
+        own = row.get("name") if isinstance(row, Mapping) else None
+        names.append(own if isinstance(own, str) else _free_name(_natural_name(row), set(names)))
+    return names
 
 
 def _natural_name(value: Any) -> str:
