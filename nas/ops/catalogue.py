@@ -8,8 +8,8 @@ An entry is made by decorating the operation's sketch::
 
 The keyword-only parameters of the sketch are the operation's words in YAML, with their defaults. The module's
 constructor takes the same ones, after those that ``takes`` names and that lowering fills in from the wiring:
-``in_channels`` (int), ``input_size`` ((H, W) of a map), ``num_tokens`` (L of tokens). A sketch may instead return a dict: exactly the
-arguments its module is to be called with (for torch's own classes, whose words differ).
+``in_channels`` (int), ``input_size`` ((H, W) of a map), ``num_tokens`` (L of tokens). A sketch may instead return a
+dict: exactly the arguments its module is to be called with (for torch's own classes, whose words differ).
 A sketch parameter without a default must be written by the user, except ``out_channels`` (the cell's width, else the
 input's channels) and ``num_classes`` (the task's).
 """
@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import SpaceError, nearest
-from nas.ops.sketch import Sketch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,15 +73,16 @@ OPS: dict[str, OpSpec] = {}
 """Every known operation by name. Filled by importing :mod:`nas.ops`, and by a user's plugins."""
 
 
-def op(name: str, module: str, *, takes: tuple[str, ...] = ("in_channels",), scaled: tuple[str, ...] = ("out_channels",),
-       inputs: int | None = 1, commutative: bool = False, ordered: bool = False
-       ) -> Callable[[SketchFunction], SketchFunction]:  # fmt: skip
+def op(name: str, module: str, *, takes: tuple[str, ...] = ("in_channels",),
+       scaled: tuple[str, ...] = ("out_channels",), inputs: int | None = 1, commutative: bool = False,
+       ordered: bool = False) -> Callable[[SketchFunction], SketchFunction]:  # fmt: skip
     """Enter an operation into :data:`OPS`; see the module's head."""
 
     def enter(sketch: SketchFunction) -> SketchFunction:
         words = [p for p in inspect.signature(sketch).parameters.values() if p.kind is p.KEYWORD_ONLY]
         register(OpSpec(
-            name=name, module=module, sketch=sketch, takes=takes, inputs=inputs, commutative=commutative, ordered=ordered,
+            name=name, module=module, sketch=sketch, takes=takes,
+            inputs=inputs, commutative=commutative, ordered=ordered,
             scaled=tuple(w for w in scaled if any(p.name == w for p in words)),
             defaults={p.name: p.default for p in words if p.default is not p.empty},
             required=tuple(p.name for p in words if p.default is p.empty),

@@ -7,9 +7,9 @@ module it stands for (parameters, output shape, and torch's own counter).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from nas.errors import ShapeError
+from nas.errors import ShapeError, nearest
 
 Shape = tuple[int, ...]
 """A tensor's shape without the batch: (C, H, W) a map, (L, C) tokens, (C,) a vector."""
@@ -19,6 +19,40 @@ Size2 = int | tuple[int, int]
 
 def pair(value: Size2) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def positive(**values: int) -> None:
+    """Every value is a whole number above zero; ShapeError naming the first that is not."""
+    for word, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ShapeError(f"impossible {word}", expected="a whole number above 0", got=value)
+
+
+def share(word: str, value: float) -> None:
+    """The value is a probability below 1; ShapeError otherwise."""
+    if not 0 <= value < 1:
+        raise ShapeError(f"impossible {word}", expected="0 <= value < 1", got=value)
+
+
+def one_of(word: str, value: str, known: Iterable[str]) -> None:
+    """The value is a known one; ShapeError with the nearest otherwise."""
+    names = list(known)
+    if value not in names:
+        hint = nearest(str(value), names)
+        raise ShapeError(f"unknown {word}", expected=f"one of {', '.join(names)}", got=value, hint=hint)
+
+
+ACTIVATIONS = (
+    "relu", "relu6", "leaky_relu", "silu", "gelu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh", "identity",
+)  # fmt: skip
+"""What the word ``activation`` may say."""
+
+
+def divides(part: int, whole: int, what: str) -> None:
+    """``part`` divides ``whole``; ShapeError with the divisors to choose from otherwise."""
+    if part < 1 or whole % part:
+        choices = ", ".join(str(d) for d in range(1, whole + 1) if whole % d == 0)
+        raise ShapeError(f"{what} does not divide {whole}", expected=f"one of {choices}", got=part)
 
 
 def conv_size(size: int, kernel_size: int, stride: int, padding: int, dilation: int = 1, ceil: bool = False) -> int:
@@ -62,11 +96,17 @@ class Sketch:
                              hint="Put it after `patch_embed` or `to_tokens`.")  # fmt: skip
         return self.shape[0], self.shape[1]
 
+    def depthwise(self, kernel_size: Size2, stride: Size2 = 1, *, dilation: int = 1, bias: bool = False) -> Sketch:
+        """A convolution of every channel by itself."""
+        return self.conv(self.channels, kernel_size, stride, dilation=dilation, groups=self.channels, bias=bias)
+
     def conv(self, out_channels: int, kernel_size: Size2 = 1, stride: Size2 = 1, *, padding: Size2 | None = None,
              dilation: int = 1, groups: int = 1, bias: bool = False) -> Sketch:  # fmt: skip
         """A 2-d convolution; padding None keeps the size of odd kernels at stride 1 (``dilation * (k - 1) // 2``)."""
         channels, height, width = self.map()
         (kh, kw), (sh, sw) = pair(kernel_size), pair(stride)
+        positive(out_channels=out_channels, kernel_size=min(kh, kw), stride=min(sh, sw))
+        positive(dilation=dilation, groups=groups)
         ph, pw = (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) if padding is None else pair(padding)
         if channels % groups or out_channels % groups:
             raise ShapeError("groups must divide the input and output channels", expected=f"multiples of {groups}",
@@ -84,6 +124,7 @@ class Sketch:
         """Pooling; padding None means ``(k - 1) // 2``, stride None means the kernel size."""
         channels, height, width = self.map()
         (kh, kw), (sh, sw) = pair(kernel_size), pair(kernel_size if stride is None else stride)
+        positive(kernel_size=min(kh, kw), stride=min(sh, sw))
         ph, pw = ((kh - 1) // 2, (kw - 1) // 2) if padding is None else pair(padding)
         out_h, out_w = conv_size(height, kh, sh, ph, ceil=ceil), conv_size(width, kw, sw, pw, ceil=ceil)
         self._fits(out_h, out_w, f"{kh}x{kw} pooling")
@@ -95,6 +136,7 @@ class Sketch:
         if len(self.shape) == 3:
             raise ShapeError("a linear layer needs a vector or tokens", expected="(C,) or (L, C)", got=self.shape,
                              hint="Put `global_avg_pool` or `flatten` before it.")  # fmt: skip
+        positive(out_features=out_features)
         self.num_params += self.channels * out_features + (out_features if bias else 0)
         self.macs += self.channels * out_features * (self.shape[0] if len(self.shape) == 2 else 1)
         self.shape = (*self.shape[:-1], out_features)

@@ -1,4 +1,4 @@
-"""Convolutions."""
+"""Convolutions with their norm and activation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def make_activation(name: str) -> nn.Module:
-    """The activation module of that name."""
-    kinds: dict[str, type[nn.Module]] = {
-        "relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "gelu": nn.GELU, "hard_swish": nn.Hardswish,
-        "hard_sigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "identity": nn.Identity,
-    }  # fmt: skip
-    return kinds[name]()
+from nas.ops.modules.activation import make_activation
 
 
 def same_padding(kernel_size: int | tuple[int, int], dilation: int = 1) -> tuple[int, int]:
@@ -23,11 +16,13 @@ def same_padding(kernel_size: int | tuple[int, int], dilation: int = 1) -> tuple
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, batch norm."""
+    """Convolution without bias, batch norm. Padding None keeps the size at stride 1."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1,
+                 padding: int | tuple[int, int] | None = None) -> None:  # fmt: skip
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, same_padding(kernel_size), bias=False)
+        padding = same_padding(kernel_size) if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,8 +32,8 @@ class ConvBN(nn.Module):
 class ReLUConvBN(nn.Module):
     """ReLU, convolution without bias, batch norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1,
-                 dilation: int = 1) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3,
+                 stride: int | tuple[int, int] = 1, dilation: int = 1) -> None:  # fmt: skip
         super().__init__()
         padding = same_padding(kernel_size, dilation)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
@@ -49,12 +44,13 @@ class ReLUConvBN(nn.Module):
 
 
 class ConvBNAct(nn.Module):
-    """Convolution without bias, batch norm, activation."""
+    """Convolution without bias, batch norm, activation. Padding None keeps the size at stride 1."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1,
-                 activation: str = "relu") -> None:  # fmt: skip
+                 padding: int | tuple[int, int] | None = None, activation: str = "relu") -> None:  # fmt: skip
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, same_padding(kernel_size), bias=False)
+        padding = same_padding(kernel_size) if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
         self.act = make_activation(activation)
 
@@ -62,69 +58,114 @@ class ConvBNAct(nn.Module):
         return self.act(self.bn(self.conv(x)))
 
 
-class SeparableConv(nn.Module):
-    """ReLU, depthwise convolution, pointwise convolution, batch norm."""
+class GroupedConvBNAct(nn.Module):
+    """Grouped convolution without bias, batch norm, activation."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 2,
+                 activation: str = "relu") -> None:  # fmt: skip
         super().__init__()
-        padding = same_padding(kernel_size, dilation)
-        self.depthwise = nn.Conv2d(in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels,
-                                   bias=False)  # fmt: skip
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        padding = same_padding(kernel_size)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
+        self.act = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.pointwise(self.depthwise(F.relu(x))))
+        return self.act(self.bn(self.conv(x)))
 
 
-class SepConv(nn.Module):
-    """Separable convolution applied twice; the stride is on the first."""
+class StackedConv(nn.Module):
+    """3x3 convolutions that together see as far as one kxk: two for 5x5, three for 7x7 (VGG)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 1,
+                 activation: str = "relu") -> None:  # fmt: skip
         super().__init__()
-        self.first = SeparableConv(in_channels, out_channels, kernel_size, stride)
-        self.second = SeparableConv(out_channels, out_channels, kernel_size)
+        layers: list[nn.Module] = [ConvBNAct(in_channels, out_channels, 3, stride, activation=activation)]
+        more = (kernel_size - 3) // 2
+        layers += [ConvBNAct(out_channels, out_channels, 3, activation=activation) for _ in range(more)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x))
-
-
-class DilConv(SeparableConv):
-    """Dilated separable convolution applied once."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 2) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation)
+        return self.layers(x)
 
 
 class FactorizedConv(nn.Module):
-    """A kxk convolution as 1xk and kx1, each ReLU, convolution, batch norm."""
+    """A kxk convolution as 1xk then kx1, then batch norm; between them batch norm and ReLU, or nothing."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1,
+                 inner_norm: bool = True) -> None:  # fmt: skip
         super().__init__()
         pad = (kernel_size - 1) // 2
         self.row = nn.Conv2d(in_channels, out_channels, (1, kernel_size), (1, stride), (0, pad), bias=False)
-        self.row_bn = nn.BatchNorm2d(out_channels)
+        self.between = nn.Sequential(nn.BatchNorm2d(out_channels), nn.ReLU()) if inner_norm else nn.Identity()
         self.column = nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (pad, 0), bias=False)
-        self.column_bn = nn.BatchNorm2d(out_channels)
+        self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.row_bn(self.row(F.relu(x)))
-        return self.column_bn(self.column(F.relu(x)))
+        return self.bn(self.column(self.between(self.row(F.relu(x)))))
+
+
+class BottleneckConv(nn.Module):
+    """1x1 to few channels, kxk, 1x1 back; each ReLU, convolution, batch norm (AmoebaNet)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
+                 hidden_channels: int | None = None) -> None:  # fmt: skip
+        super().__init__()
+        hidden = hidden_channels or max(1, out_channels // 4)
+        self.reduce = ReLUConvBN(in_channels, hidden, 1)
+        self.conv = ReLUConvBN(hidden, hidden, kernel_size, stride, dilation)
+        self.expand = ReLUConvBN(hidden, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.expand(self.conv(self.reduce(x)))
+
+
+class BottleneckFactorizedConv(nn.Module):
+    """1x1 to few channels, 1xk, kx1, 1x1 back; each ReLU, convolution, batch norm (AmoebaNet)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1,
+                 hidden_channels: int | None = None) -> None:  # fmt: skip
+        super().__init__()
+        share = 3 if kernel_size == 3 else 2  # eighths of the output's channels
+        hidden = hidden_channels or max(1, share * out_channels // 8)
+        self.reduce = ReLUConvBN(in_channels, hidden, 1)
+        self.conv = FactorizedConv(hidden, hidden, kernel_size, stride)
+        self.expand = ReLUConvBN(hidden, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.expand(self.conv(self.reduce(x)))
 
 
 class FactorizedReduction(nn.Module):
-    """Strides without dropping pixels: two 1x1 convolutions, the second on the map shifted by one pixel."""
+    """[ReLU,] two strided 1x1 convolutions of half the channels, one on the map shifted by one pixel; batch norm.
+
+    So no pixel is dropped at stride 2. At stride 1 it is one 1x1 convolution.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 2, relu: bool = False) -> None:
         super().__init__()
         self.relu = relu
-        half = out_channels // 2
-        self.even = nn.Conv2d(in_channels, half, 1, stride, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride, bias=False)
+        shifted_channels = out_channels // 2 if stride > 1 else 0
+        self.conv = nn.Conv2d(in_channels, out_channels - shifted_channels, 1, stride, bias=False)
+        self.shifted = nn.Conv2d(in_channels, shifted_channels, 1, stride, bias=False) if shifted_channels else None
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.relu:
             x = F.relu(x)
-        shifted = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
-        return self.bn(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        y = self.conv(x)
+        if self.shifted is not None:
+            y = torch.cat([y, self.shifted(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], dim=1)
+        return self.bn(y)
+
+
+class UpsampleConv(nn.Module):
+    """Nearest-neighbour upsampling, convolution, batch norm, activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, scale: int = 2,
+                 activation: str = "relu") -> None:  # fmt: skip
+        super().__init__()
+        self.upsample = nn.Upsample(scale_factor=scale)
+        self.conv = ConvBNAct(in_channels, out_channels, kernel_size, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.upsample(x))

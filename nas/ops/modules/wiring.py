@@ -1,4 +1,4 @@
-"""Wiring."""
+"""What carries tensors around: skip connections, combines, stochastic depth."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Projection(nn.Module):
         self.project: nn.Module
         if stride == 1 and in_channels == out_channels:
             self.project = nn.Identity()
-        elif project == "factorized" and stride != 1:
-            self.project = FactorizedReduction(in_channels, out_channels, stride)
-        else:
+        elif project == "conv":
             self.project = ReLUConvBN(in_channels, out_channels, 1, stride)
+        else:
+            self.project = FactorizedReduction(in_channels, out_channels, stride, relu=project == "relu_factorized")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(x)
@@ -46,8 +46,59 @@ class Add(nn.Module):
         return total
 
 
+class Multiply(nn.Module):
+    """Product of its inputs, element by element."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        product = inputs[0]
+        for x in inputs[1:]:
+            product = product * x
+        return product
+
+
 class Concat(nn.Module):
     """Its inputs side by side along the channels (the last axis of tokens)."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=2 if inputs[0].dim() == 3 else 1)
+
+
+class Scale(nn.Module):
+    """A constant times the input (Inception-ResNet's residual scaling)."""
+
+    def __init__(self, factor: float = 0.1) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training zeroes whole samples with probability ``drop_prob`` and scales up the survivors."""
+
+    def __init__(self, drop_prob: float = 0.0) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.drop_prob == 0.0:
+            return x
+        keep = 1.0 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:g}"
+
+
+class ChannelShuffle(nn.Module):
+    """Interleaves the channels of the groups (ShuffleNet)."""
+
+    def __init__(self, groups: int = 2) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        return x.view(n, self.groups, channels // self.groups, height, width).transpose(1, 2).flatten(1, 2)
