@@ -350,9 +350,10 @@ def _repeat(value: Mapping[str, Any], scope: _Scope, where: str) -> Repeat:
     if "first" in value:
         words = _mapping(value["first"], "first", where)
         for node in _leaves(bodies):
-            allowed = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
-            _known(words, allowed, "first repetition", where)
-        first = tuple((word, _hole_or(v, where, _plain)) for word, v in words.items())
+            own = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
+            _known(words, [*own, "from"], "first repetition", where)
+        first = tuple((w, _sources(v, scope.names, where) if w == "from" else _hole_or(v, where, _plain))
+                      for w, v in words.items())  # fmt: skip
     return Repeat(bodies=bodies, times=times, first=first, each=each and not decided)
 
 
