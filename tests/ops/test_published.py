@@ -29,7 +29,8 @@ def cost(shape: Shape, layers: list[Layer]) -> tuple[int, int]:
     return params, macs
 
 
-def stages(name: str, depths: tuple[int, ...], channels: tuple[int, ...], first: int = 1, **words: Any) -> Iterator[Layer]:
+def stages(name: str, depths: tuple[int, ...], channels: tuple[int, ...], first: int = 1,
+           **words: Any) -> Iterator[Layer]:  # fmt: skip
     """Stages of one block; each begins with stride 2 (the first with ``first``)."""
     for i, (depth, out_channels) in enumerate(zip(depths, channels, strict=True)):
         for j in range(depth):
@@ -64,10 +65,14 @@ MOBILE_V3 = [
     (3, 480, 112, True, "hard_swish", 1), (3, 672, 112, True, "hard_swish", 1), (5, 672, 160, True, "hard_swish", 2),
     *[(5, 960, 160, True, "hard_swish", 1)] * 2,
 ]  # fmt: skip
-EFFICIENT = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
-             (1, 3, 1, 6, 320)]  # fmt: skip
-EFFICIENT_V2_S = [(2, 1, 1, 24, 0.0), (4, 2, 4, 48, 0.0), (4, 2, 4, 64, 0.0), (6, 2, 4, 128, 0.25), (9, 1, 6, 160, 0.25),
-                  (15, 2, 6, 256, 0.25)]  # fmt: skip
+EFFICIENT = [
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+]  # fmt: skip
+EFFICIENT_V2_S = [
+    (2, 1, 1, 24, 0.0), (4, 2, 4, 48, 0.0), (4, 2, 4, 64, 0.0), (6, 2, 4, 128, 0.25), (9, 1, 6, 160, 0.25),
+    (15, 2, 6, 256, 0.25),
+]  # fmt: skip
 GHOST = [
     (3, 16, 16, 0.0, 1), (3, 48, 24, 0.0, 2), (3, 72, 24, 0.0, 1), (5, 72, 40, 0.25, 2), (5, 120, 40, 0.25, 1),
     (3, 240, 80, 0.0, 2), (3, 200, 80, 0.0, 1), *[(3, 184, 80, 0.0, 1)] * 2, (3, 480, 112, 0.25, 1),
@@ -107,13 +112,49 @@ def shuffle() -> Iterator[Layer]:
 
 def squeezenet() -> Iterator[Layer]:
     yield layer("conv", 96, kernel_size=7, stride=2, padding=0)
-    for squeeze, out in [(0, 0), (16, 128), (16, 128), (32, 256), (0, 0), (32, 256), (48, 384), (48, 384), (64, 512), (0, 0),
-                         (64, 512)]:  # fmt: skip
-        if squeeze:
-            yield layer("fire", out, squeeze_channels=squeeze)
-        else:
-            yield layer("max_pool", stride=2, padding=0, ceil_mode=True)
+    for widths in [(16, 16, 32), (32, 48, 48, 64), (64,)]:
+        yield layer("max_pool", stride=2, padding=0, ceil_mode=True)
+        yield from (layer("fire", 8 * width, squeeze_channels=width) for width in widths)
     yield layer("conv", 1000, kernel_size=1)
+
+
+def vit() -> Iterator[Layer]:
+    yield from [layer("patch_embed", 768), layer("class_token"), layer("position_embedding")]
+    yield from [layer("transformer_block", num_heads=12)] * 12
+    yield from [layer("layer_norm"), layer("take_token"), layer("classifier", num_classes=1000)]
+
+
+def t2t(out: int, depth: int, heads: int, ratio: float, name: str) -> Iterator[Layer]:
+    yield layer("soft_split", kernel_size=7, stride=4, padding=2)
+    for _ in range(2):
+        yield from [layer(name, 64), layer("to_map"), layer("soft_split")]
+    yield from [layer("linear", out_features=out), layer("class_token"), layer("sinusoidal_embedding")]
+    yield from [layer("transformer_block", num_heads=heads, mlp_ratio=ratio, qkv_bias=False)] * depth
+    yield from [layer("layer_norm"), layer("take_token"), layer("classifier", num_classes=1000)]
+
+
+def pit() -> Iterator[Layer]:
+    yield from [layer("patch_embed", 144, patch_size=16, stride=8), layer("position_embedding"), layer("class_token")]
+    for i, (depth, heads) in enumerate([(2, 3), (6, 6), (4, 12)]):
+        if i:
+            yield layer("token_pool", 144 << i)
+        yield from [layer("transformer_block", num_heads=heads)] * depth
+    yield from [layer("layer_norm"), layer("take_token"), layer("classifier", num_classes=1000)]
+
+
+def swin() -> Iterator[Layer]:
+    yield from [layer("conv", 96, kernel_size=4, stride=4, padding=0), layer("layer_norm_2d")]
+    for i, (depth, heads) in enumerate([(2, 3), (2, 6), (6, 12), (2, 24)]):
+        if i:
+            yield layer("patch_merging")
+        yield from (layer("swin_block", num_heads=heads, shift=j % 2 == 1) for j in range(depth))
+    yield from [layer("layer_norm_2d"), *head()]
+
+
+def mixer() -> Iterator[Layer]:
+    yield layer("patch_embed", 512)
+    yield from [layer("mixer_block")] * 8
+    yield from [layer("layer_norm"), layer("token_mean"), layer("classifier", num_classes=1000)]
 
 
 VGG_16 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
@@ -126,8 +167,9 @@ NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
     "ResNet-50": ((3, 224, 224), [*STEM, *stages("bottleneck", (3, 4, 6, 3), WIDE), *head()], 25557032, 4089184256),
     "SE-ResNet-50": ((3, 224, 224), [*STEM, *stages("bottleneck", (3, 4, 6, 3), WIDE, attention="se"), *head()],
                      28088024, 4091699200),
-    "CBAM-ResNet-18": ((3, 224, 224), [*STEM, *stages("basic_block", (2, 2, 2, 2), (64, 128, 256, 512), attention="cbam"),
-                                       *head()], 11779392, 1815063764),
+    "CBAM-ResNet-18": (
+        (3, 224, 224), [*STEM, *stages("basic_block", (2, 2, 2, 2), (64, 128, 256, 512), attention="cbam"), *head()],
+        11779392, 1815063764),
     "CBAM-ResNet-50": ((3, 224, 224), [*STEM, *stages("bottleneck", (3, 4, 6, 3), WIDE, attention="cbam"), *head()],
                        28089624, 4095573110),
     "ResNeXt-50 32x4d": ((3, 224, 224), [*STEM, *resnext((3, 4, 6, 3), 4), *head()], 25028904, 4230479872),
@@ -170,18 +212,26 @@ NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
                                          layer("conv_bn_act", 1280, kernel_size=1), *head()], 21458488, 8365617152),
     "GhostNet": ((3, 224, 224), [
         layer("conv_bn_act", 16, stride=2),
-        *(layer("ghost_bottleneck", c, hidden_channels=e, kernel_size=k, stride=s, se_ratio=se) for k, e, c, se, s in GHOST),
+        *(layer("ghost_bottleneck", c, hidden_channels=e, kernel_size=k, stride=s, se_ratio=se)
+          for k, e, c, se, s in GHOST),
         layer("conv_bn_act", 960, kernel_size=1), layer("global_avg_pool"), layer("linear", out_features=1280),
         layer("classifier", num_classes=1000)], 5182508, 141150512),
     "ShuffleNetV2 x1.0": ((3, 224, 224), list(shuffle()), 2278604, 144907992),
     "RegNetX-400MF": ((3, 224, 224), [
-        layer("conv_bn_act", 32, stride=2), *stages("regnet_block", (1, 2, 7, 12), (32, 64, 160, 400), 2, group_width=16),
-        *head()], 5495976, 413812608),
+        layer("conv_bn_act", 32, stride=2),
+        *stages("regnet_block", (1, 2, 7, 12), (32, 64, 160, 400), 2, group_width=16), *head()], 5495976, 413812608),
     "RegNetY-800MF": ((3, 224, 224), [
         layer("conv_bn_act", 32, stride=2),
         *stages("regnet_block", (1, 3, 8, 2), (64, 128, 320, 768), 2, group_width=16, se_ratio=0.25), *head()],
         6263168, 797176832),
     "ConvNeXt-T": ((3, 224, 224), list(convnext()), 28589128, 4455531264),
+    "ViT-B/16": ((3, 224, 224), list(vit()), 86567656, 17563828224),
+    "T2T-ViT-7": ((3, 224, 224), list(t2t(256, 7, 4, 2.0, "t2t_performer")), 4255694, 1146863616),
+    "T2T-ViT-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_performer")), 21465806, 4783468544),
+    "T2T-ViT_t-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_transformer")), 21541070 - 197 * 384, 6088721920),
+    "PiT-S": ((3, 224, 224), list(pit()), 23461912, 2870796096),
+    "Swin-T": ((3, 224, 224), list(swin()), 28288354, 4490566656),
+    "MLP-Mixer-S/16": ((3, 224, 224), list(mixer()), 18528264, 3776958464),
 }  # fmt: skip
 
 
