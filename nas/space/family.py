@@ -49,15 +49,16 @@ def _changes(variants: Any, name: Any, where: str) -> Mapping[str, Any]:
         raise SpaceError("unknown variant", where=where, got=str(name), hint=nearest(str(name), known))
     changes = variants[name]
     if not isinstance(changes, Page):
-        raise SpaceError(f"variant {name} is a mapping", where=variants.where, expected="path: value lines", got=str(changes))
+        raise SpaceError(f"variant {name} is a mapping", where=variants.where, expected="path: value lines",
+                         got=str(changes))  # fmt: skip
     return changes
 
 
 def override(page: Page, changes: Mapping[str, Any]) -> Page:
     """A copy of a page's values with a new value at each path; null takes the layer or word away.
 
-    The last word of a path may be one that was not written yet. Raises SpaceError when a path leads nowhere; whether the
-    new page makes sense is for the parser to say.
+    The last word of a path may be one that was not written yet. Raises SpaceError when a path leads nowhere; whether
+    the new page makes sense is for the parser to say.
     """
     for path, value in changes.items():
         words = str(path).split(".")
@@ -100,7 +101,9 @@ def _find(node: Any, word: Any) -> list[Any] | None:
 def _known(node: Any) -> list[str]:
     if isinstance(node, Row):
         return names_of(node)
-    return [*map(str, node), *(w for inner in _INNER for w in _known(node.get(inner)))] if isinstance(node, Page) else []
+    if not isinstance(node, Page):
+        return []
+    return [*map(str, node), *(word for inner in _INNER for word in _known(node.get(inner)))]
 
 
 def _with(node: Any, key: Any, value: Any) -> Any:

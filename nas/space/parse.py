@@ -257,6 +257,9 @@ def _sources(value: Any, known: list[str], where: str) -> Any:
         if isinstance(options, Mapping) and set(options) == {"subset", "of"}:
             states = [_source(item, known, where) for item in _list(options["of"], "of", where)]
             return _subsets([str(s) for s in states], _integer(options["subset"], "subset", where), where)
+        several = list(options.values()) if isinstance(options, Mapping) else options
+        if any(isinstance(option, list | tuple) for option in several):
+            return _choice(value, where, lambda option: _sources(option, known, where))
     items: list[Any] = []
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, Mapping) and "optional" in item:

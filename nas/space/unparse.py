@@ -81,6 +81,11 @@ def _layer(layer: Layer, *, named: bool) -> Any:
     return words | _words(node) if words else node
 
 
+def _numbered(layers: tuple[Layer, ...]) -> list[Any]:
+    """A nested list, whose layers are named by their place unless they say otherwise."""
+    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
+
+
 def _words(node: Any) -> dict[str, Any]:
     """A node as a mapping, so that a name or source can stand beside it."""
     if isinstance(node, str):
@@ -96,9 +101,9 @@ def _node(node: Any) -> Any:
             words = {"channels": node.channels, "stride": node.stride}
             return {"cell": node.cell} | {w: _value(v) for w, v in words.items() if v is not None}
         case Sequential():
-            return [_layer(layer, named=False) for layer in node.layers]
+            return _numbered(node.layers)
         case Parallel():
-            page = {"branches": [_layer(branch, named=False) for branch in node.branches], "combine": _value(node.combine)}
+            page = {"branches": _numbered(node.branches), "combine": _value(node.combine)}
             return page | ({"match": _node(node.match)} if node.match else {})
         case Repeat():
             return _repeat(node)
