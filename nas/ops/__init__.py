@@ -9,14 +9,15 @@ from nas.ops import (
     pool,
     residual,
     separable,
+    sequence,
     tokens,
     transformer,
     wiring,
-)  # fmt: skip
+)
 from nas.ops.catalogue import OPS, OpSpec, find, op, register, resolve
 from nas.ops.sketch import Shape, Sketch
 
 __all__ = [
     "OPS", "OpSpec", "Shape", "Sketch", "channel_attention", "conv", "find", "heads", "mobile", "norm", "op", "pool",
-    "register", "residual", "resolve", "separable", "tokens", "transformer", "wiring",
+    "register", "residual", "resolve", "separable", "sequence", "tokens", "transformer", "wiring",
 ]  # fmt: skip

@@ -223,7 +223,20 @@ TRANSFORMERS = [
     call("t2t_performer", TOKENS, out_channels=6),
 ]
 
-CASES = [*CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS, *TRANSFORMERS]
+SEQUENCES = [
+    *(call(name, TOKENS, out_channels=6) for name in ("lstm", "gru")),
+    *(call(name, TOKENS, out_channels=6, num_layers=2, bidirectional=True) for name in ("lstm", "gru")),
+    call("s4", TOKENS),
+    call("s4", (8, 5), state_size=4),
+    call("s4", (1, 5), state_size=4),
+    call("mamba", TOKENS),
+    call("mamba", (12, 20), state_size=3, expansion=1, kernel_size=2),
+    call("mamba", (2, 4)),
+]
+
+CASES = [
+    *CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS, *TRANSFORMERS, *SEQUENCES,
+]  # fmt: skip
 
 
 def sketched(case: Case) -> Sketch:

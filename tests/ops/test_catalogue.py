@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -18,9 +19,6 @@ from nas.ops import OPS, Sketch, find, register, resolve
 from nas.ops.sketch import conv_size
 from tests.ops.cases import CASES, Case, built, constructor, fed, sketched
 
-UNSEEN: dict[str, str] = {}
-"""Operations some of whose multiply-adds torch's counter does not see, with the reason; they are counted by hand."""
-
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_op = pytest.mark.parametrize("name", sorted(OPS))
 
@@ -30,11 +28,10 @@ def test_every_operation_has_a_case(name: str) -> None:
     assert name in {case.name for case in CASES}
 
 
-@every_op
+@pytest.mark.parametrize("name", sorted(n for n, s in OPS.items() if s.sketch.__annotations__["return"] == "None"))
 def test_words_are_the_constructors(name: str) -> None:
+    """Where the sketch does not return the arguments itself."""
     spec, parameters = OPS[name], constructor(name)
-    if inspect.get_annotations(spec.sketch)["return"] != "None":
-        pytest.skip("the sketch returns the arguments of one of torch's own classes")
     words = {p.name: p.default for p in parameters.values() if p.name not in spec.takes}
     assert list(parameters)[: len(spec.takes)] == list(spec.takes)
     assert words == {**dict.fromkeys(spec.required, inspect.Parameter.empty), **spec.defaults}
@@ -43,17 +40,20 @@ def test_words_are_the_constructors(name: str) -> None:
 
 @every_op
 def test_says_what_it_is(name: str) -> None:
-    assert OPS[name].summary.endswith((".", "]", ":")) or len(OPS[name].summary) > 20
+    assert OPS[name].summary.endswith(".")
 
 
 @every_case
 def test_sketch_is_the_module(case: Case) -> None:
+    """The counter does not see fused attention, so it runs as plain matrix products here; nor a fused LSTM."""
     sketch, module, inputs = sketched(case), built(case).eval(), fed(case, batch=1)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         output = module(*inputs)
     assert sketch.shape == tuple(output.shape[1:])
     assert sketch.num_params == sum(p.numel() for p in module.parameters())
-    if case.name not in UNSEEN:
+    if case.name == "lstm":  # by hand: torch's GRU is counted, and has three of the LSTM's four gates
+        assert sketch.macs * 3 == sketched(case._replace(name="gru")).macs * 4
+    else:
         assert sketch.macs == counter.get_total_flops() / 2
 
 
@@ -86,7 +86,10 @@ def test_evaluates_alike_twice_and_in_bfloat16(case: Case) -> None:
 def test_exports(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
     module, inputs = built(case).eval(), fed(case)
-    program = torch.export.export(module, tuple(inputs))
+    with warnings.catch_warnings():
+        if name in ("lstm", "gru"):  # torch flattens their weights anew while it traces, and says so
+            warnings.filterwarnings("ignore", "The tensor attributes")
+        program = torch.export.export(module, tuple(inputs))
     torch.testing.assert_close(program.module()(*inputs), module(*inputs))
 
 
