@@ -151,6 +151,14 @@ def swin() -> Iterator[Layer]:
     yield from [layer("layer_norm_2d"), *head()]
 
 
+def coatnet() -> Iterator[Layer]:
+    yield from [layer("conv_bn_act", 64, stride=2, activation="gelu"), layer("conv", 64, bias=False)]
+    yield from stages("coatnet_mbconv", (2, 3), (96, 192), first=2)
+    yield from stages("coatnet_block", (5, 2), (384, 768), first=2)
+    yield from [layer("global_avg_pool"), layer("layer_norm"), layer("linear", out_features=768), layer("tanh")]
+    yield layer("classifier", num_classes=1000)
+
+
 def mixer() -> Iterator[Layer]:
     yield layer("patch_embed", 512)
     yield from [layer("mixer_block")] * 8
@@ -231,6 +239,7 @@ NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
     "T2T-ViT_t-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_transformer")), 21541070 - 197 * 384, 6088721920),
     "PiT-S": ((3, 224, 224), list(pit()), 23461912, 2870796096),
     "Swin-T": ((3, 224, 224), list(swin()), 28288354, 4490566656),
+    "CoAtNet-0": ((3, 224, 224), list(coatnet()), 25036820, 4546507776),
     "MLP-Mixer-S/16": ((3, 224, 224), list(mixer()), 18528264, 3776958464),
 }  # fmt: skip
 

@@ -133,28 +133,3 @@ class WindowAttention(nn.Module):
         if self.shift:
             y = y.roll((self.shift, self.shift), (1, 2))
         return y.permute(0, 3, 1, 2)
-
-
-class RelativeAttention(nn.Module):
-    """Attention over all pixels of a map, with a learned bias per head and displacement (CoAtNet)."""
-
-    index: Tensor
-
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int,
-                 head_channels: int = 32) -> None:  # fmt: skip
-        super().__init__()
-        height, width = input_size
-        self.num_heads = out_channels // head_channels
-        self.qkv = nn.Conv2d(in_channels, 3 * out_channels, 1)
-        self.project = nn.Conv2d(out_channels, out_channels, 1)
-        self.bias = nn.Parameter(torch.zeros((2 * height - 1) * (2 * width - 1), self.num_heads))
-        nn.init.trunc_normal_(self.bias, std=0.02)
-        self.register_buffer("index", relative_index(height, width), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
-        qkv = self.qkv(x).view(n, 3, self.num_heads, -1, height * width).transpose(3, 4)
-        q, k, v = qkv.unbind(1)
-        bias = self.bias[self.index].permute(2, 0, 1)[None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.project(y.transpose(2, 3).reshape(n, -1, height, width))
