@@ -19,6 +19,6 @@ from nas.ops.catalogue import OPS, OpSpec, find, op, register, resolve
 from nas.ops.sketch import Shape, Sketch
 
 __all__ = [
-    "OPS", "OpSpec", "Shape", "Sketch", "channel_attention", "coatnet", "conv", "find", "heads", "mobile", "norm", "op", "pool",
-    "register", "residual", "resolve", "separable", "sequence", "tokens", "transformer", "wiring",
+    "OPS", "OpSpec", "Shape", "Sketch", "channel_attention", "coatnet", "conv", "find", "heads", "mobile", "norm", "op",
+    "pool", "register", "residual", "resolve", "separable", "sequence", "tokens", "transformer", "wiring",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ MODULES = "nas.ops.modules.coatnet:"
 @op("coatnet_mbconv", MODULES + "CoAtNetMBConv")
 def coatnet_mbconv(s: Sketch, *, out_channels: int, stride: int = 1, expansion: int = 4, se_ratio: float = 0.25,
                    drop_path: float = 0.0) -> None:  # fmt: skip
-    """Inverted bottleneck with a batch norm before it; hidden and squeeze widths follow the output's channels (CoAtNet)."""
+    """Inverted bottleneck with a batch norm before it; its widths are multiples of the output's channels (CoAtNet)."""
     share("drop_path", drop_path)
     positive(stride=stride, expansion=expansion)
     _pooled_shortcut(s, out_channels, stride)

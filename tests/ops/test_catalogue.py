@@ -9,12 +9,12 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.errors import SpaceError
+from nas.errors import ShapeError, SpaceError
 from nas.ops import OPS, Sketch, find, register, resolve
 from nas.ops.sketch import conv_size
 from tests.ops.cases import CASES, Case, built, constructor, fed, sketched
@@ -70,15 +70,60 @@ def test_trains(case: Case) -> None:
 
 @every_case
 def test_evaluates_alike_twice_and_in_bfloat16(case: Case) -> None:
+    """Also in the other memory layout of maps."""
     module, inputs = built(case).eval(), fed(case)
     with torch.no_grad():
         first, second = module(*inputs), module(*inputs)
+        if all(x.dim() == 4 for x in inputs):
+            last = module.to(memory_format=torch.channels_last)
+            torch.testing.assert_close(last(*(x.to(memory_format=torch.channels_last) for x in inputs)), first)
         with torch.autocast("cpu", torch.bfloat16):
             half = module(*inputs)
     assert torch.equal(first, second)
     assert half.shape == first.shape
     assert half.isfinite().all()
     assert (half.float() - first).abs().mean() < 0.1 * (1 + first.abs().mean())
+
+
+WORDS = {
+    "activation": ["relu", "gelu"], "attention": ["none", "se", "cbam"], "branch": ["shuffle", "xception"],
+    "gate": ["sigmoid", "hard_sigmoid"], "mode": ["nearest", "bilinear", "transposed"],
+    "project": ["conv", "factorized", "relu_factorized"], "relu": ["before", "after", "none"],
+    "shortcut": ["projection", "pad"],
+}  # fmt: skip
+
+
+def values(name: str, default: object) -> st.SearchStrategy[object]:
+    """Values for a word, possible or not."""
+    if isinstance(default, bool):
+        return st.booleans()
+    if isinstance(default, str):
+        return st.sampled_from(WORDS[name])
+    if isinstance(default, float):
+        return st.sampled_from([-1.0, 0.0, 0.1, 0.5, 1.0, 2.0])
+    return st.sampled_from([-1, 0, 1, 2, 3, 4, 5, 8, *([None] if default is None else [])])
+
+
+@every_op
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_words_are_refused_or_come_true(name: str, data: st.DataObject) -> None:
+    """A sketch that accepts its words has the shape and parameters of the module made with them."""
+    spec = OPS[name]
+    shape = data.draw(st.sampled_from([s for case in CASES if case.name == name for s in case.shapes[:1]]))
+    words = {word: data.draw(st.sampled_from([1, 2, 6, 8])) for word in spec.required}
+    some = data.draw(st.lists(st.sampled_from(sorted(spec.defaults)), max_size=3, unique=True)) if spec.defaults else []
+    words |= {word: data.draw(values(word, spec.defaults[word])) for word in some}
+    case = Case(name, words, (shape,) if spec.inputs == 1 else (shape, shape))
+    try:
+        sketch = sketched(case)
+    except ShapeError:
+        return
+    with torch.device("meta"):
+        module = built(case).eval()
+        output = module(*(torch.empty(1, *shape) for shape in case.shapes))
+    assert sketch.shape == tuple(output.shape[1:])
+    assert sketch.num_params == sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.slow

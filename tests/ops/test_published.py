@@ -168,6 +168,19 @@ def mixer() -> Iterator[Layer]:
 VGG_16 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
 
 NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
+    "LeNet-5 before its fixed last layer": (
+        (1, 32, 32), [
+            layer("conv", 6, kernel_size=5, padding=0), layer("subsampling"), layer("lenet_partial_conv"),
+            layer("subsampling"), layer("conv", 120, kernel_size=5, padding=0), layer("flatten"),
+            layer("linear", out_features=84)],
+        60000, 117600 + 60 * 25 * 100 + 48000 + 10080),
+    "AlexNet": (
+        (3, 227, 227), [
+            layer("conv", 96, kernel_size=11, stride=4, padding=0), layer("local_response_norm"),
+            layer("max_pool", stride=2, padding=0), layer("conv", 256, kernel_size=5, groups=2),
+            layer("local_response_norm"), layer("max_pool", stride=2, padding=0), layer("conv", 384),
+            layer("conv", 384, groups=2), layer("conv", 256, groups=2), layer("max_pool", stride=2, padding=0),
+            layer("mlp_head", num_classes=1000)], 60965224, 724406816),
     "VGG-16": ((3, 224, 224), [*(layer("conv", c) if c else layer("max_pool", kernel_size=2, stride=2) for c in VGG_16),
                                layer("mlp_head", num_classes=1000)], 138357544, 15470264320),
     "ResNet-18": ((3, 224, 224), [*STEM, *stages("basic_block", (2, 2, 2, 2), (64, 128, 256, 512)), *head()],
