@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import nas.ops
 from nas.errors import ShapeError, SpaceError
 from nas.ops import OPS, Sketch, find, register, resolve
 from nas.ops.sketch import conv_size
@@ -162,6 +165,19 @@ def test_a_name_is_given_once() -> None:
         register(OPS["conv"])
 
 
+def test_modules_import_torch_alone() -> None:
+    """An export prints their source, so they know nothing of the framework but each other."""
+    folder = Path(nas.ops.__file__).parent / "modules"
+    foreign = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            foreign |= {name for name in names if not name.startswith(("torch", "nas.ops.modules"))}
+    assert foreign <= {"__future__", "math", "itertools"}
+
+
+@settings(deadline=None)
 @given(size=st.integers(1, 40), kernel=st.integers(1, 9), stride=st.integers(1, 4), padding=st.integers(0, 4),
        ceil=st.booleans())  # fmt: skip
 def test_conv_size_is_torchs(size: int, kernel: int, stride: int, padding: int, ceil: bool) -> None:

@@ -155,6 +155,7 @@ def test_ghost_keeps_what_it_was_asked_for() -> None:
     assert GhostModule(4, 7)(torch.randn(2, 4, 3, 3)).shape == (2, 7, 3, 3)
 
 
+@settings(deadline=None)
 @given(channels=st.floats(1, 4000), divisor=st.sampled_from([4, 8]))
 def test_divisible_channels_lose_little(channels: float, divisor: int) -> None:
     rounded = make_divisible(channels, divisor)
@@ -193,12 +194,19 @@ def test_windows_do_not_see_each_other() -> None:
     ((2, 2), slice(2, 6), slice(2, 6)), ((0, 0), slice(0, 2), slice(0, 2)), ((0, 7), slice(0, 2), slice(6, 8)),
     ((7, 3), slice(6, 8), slice(2, 6)),
 ])  # fmt: skip
-def test_shifted_windows_cross_borders_but_not_the_map_s_edge(at: tuple[int, int], rows: slice, columns: slice) -> None:
+def test_shifted_windows_cross_borders_but_not_the_maps_edge(at: tuple[int, int], rows: slice, columns: slice) -> None:
     layer = WindowAttention(8, (8, 8), 2, 4, shift=True).double()
     seen = pixels_seen(layer, torch.randn(1, 8, 8, 8, dtype=torch.float64), at)
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[rows, columns] = True
     assert torch.equal(seen, expected)
+
+
+def test_an_axis_of_one_window_is_not_shifted() -> None:
+    layer, plain = (WindowAttention(8, (4, 8), 2, 4, shift=shift).double() for shift in (True, False))
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 8, 4, 8, dtype=torch.float64)
+    close(layer(x)[..., 2:6], plain(x.roll(-2, 3))[..., :4])
 
 
 @pytest.mark.parametrize("kind", ["window", "relative"])
