@@ -45,7 +45,7 @@ def parse_cells(page: Page) -> dict[str, Cell]:
 
 
 def _inherit(name: str, pages: Page) -> Page:
-    """A cell's words, with those of the cell it is ``like`` under them. Layers of its own replace the other's blocks."""
+    """A cell's words, over those of the cell it is ``like``. Layers of its own replace the other's blocks."""
     merged = Page(mapping(pages[name], f"cell {name}", pages.at(name)), pages.at(name))
     merged.where = getattr(pages[name], "where", "") or pages.at(name)
     seen = [name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
@@ -56,10 +57,9 @@ def parse_choice(words: Page, where: str, check: Check) -> Choice:
         raise SpaceError("a choice without options", where=where or None, expected="choice: [a, b, ...]")
     if len(items) > MAX_OPTIONS:
         raise SpaceError("too many options", where=where or None, expected=f"at most {MAX_OPTIONS}", got=len(items))
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
-            raise SpaceError("two options of one label", where=where or None, got=str(label),
-                             hint="Name them: choice: {label: option, ...}.")  # fmt: skip
+    if twice := [label for label, times in Counter(labels).items() if times > 1]:
+        raise SpaceError("two options of one label", where=where or None, got=str(twice[0]),
+                         hint="Name them: choice: {label: option, ...}.")  # fmt: skip
     return Choice(options=tuple(check(item) for item in items), labels=tuple(labels), share=_share(words), where=where)
 
 

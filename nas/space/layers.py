@@ -183,7 +183,8 @@ def _parallel(words: Page, scope: Scope, where: str) -> Parallel:
 
 
 def _repeat(words: Page, scope: Scope, where: str) -> Repeat:
-    times = hole_or(words["repeat"], words.at("repeat"), lambda n: integer(n, "repeat", where, least=0, most=MAX_REPEAT))
+    at = words.at("repeat")
+    times = hole_or(words["repeat"], at, lambda n: integer(n, "repeat", at, least=0, most=MAX_REPEAT))
     rest = words.without(*REPEAT_WORDS)
     each = "each" in words
     if each and rest:
@@ -198,7 +199,7 @@ def _repeat(words: Page, scope: Scope, where: str) -> Repeat:
                          hint="For one body of several layers write each: {layers: [...]}.")  # fmt: skip
     leaves = list(_leaves(bodies))
     if any(isinstance(leaf, Repeat) for leaf in leaves):
-        raise SpaceError("a repeat of a repeat", where=where or None, hint="Put the inner one in a list: layers: [...].")
+        raise SpaceError("a repeat of a repeat", where=where or None, hint="Put the inner one in layers: [...].")
     first = _first(mapping(words["first"], "first", where), leaves) if "first" in words else ()
     return Repeat(bodies=bodies, times=times, first=first, each=each and not decided)
 

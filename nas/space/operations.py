@@ -12,7 +12,7 @@ from nas.ops.kinds import fits, kinds, say
 from nas.space.grammar import check_one_of, check_words, mapping
 from nas.space.holes import hole_or
 from nas.space.page import Page
-from nas.space.spec import Op
+from nas.space.spec import Op, has_holes
 
 
 def parse_op(word: Any, kwargs: Page, where: str) -> Op:
@@ -64,7 +64,7 @@ def parse_match(value: Any, where: str) -> Op:
     """An operation that brings a tensor to other channels and another size."""
     words = mapping(value, "match", where) if isinstance(value, Mapping) else Page({"op": value}, where)
     node = parse_op(words.get("op"), words.without("op"), where)
-    if not {"out_channels", "stride"} <= set(kinds(find(node.name))):
-        raise SpaceError("a match is an operation with out_channels and stride", where=where or None, got=str(value),
+    if has_holes(node) or not {"out_channels", "stride"} <= set(kinds(find(node.name))):
+        raise SpaceError("a match is one operation with out_channels and stride", where=where or None, got=str(value),
                          expected="conv_bn, say")  # fmt: skip
     return node

@@ -66,7 +66,8 @@ def _input(value: Any, where: str) -> tuple[int, int, int]:
 def _constraints(value: Any, where: str) -> tuple[str, ...]:
     for constraint in listed(value, "constraints", where):
         if not isinstance(constraint, str):
-            raise SpaceError("a constraint is text", where=where or None, expected='["num_params<=5M"]', got=str(constraint))
+            raise SpaceError("a constraint is text", where=where or None, got=str(constraint),
+                             expected='["num_params<=5M"]')  # fmt: skip
     return tuple(value)
 
 
