@@ -51,7 +51,7 @@ def _output(scope: Scope, cell: Cell, last: Value) -> Value:
         states = tuple(_match(scope, cell, state, last) for state in states)
     if any(state.due != 1 and state.shape[1:] != (1, 1) for state in states):
         raise ShapeError(f"nothing in cell {cell.name} strides", expected="an operation with a stride on every way")
-    return scope.join(cell.combine, (), states, f"output.{cell.combine}")
+    return scope.join(str(cell.combine), (), states, f"output.{cell.combine}")
 
 
 def _match(scope: Scope, cell: Cell, state: Value, last: Value) -> Value:
