@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,6 @@ class Running:
     record: Record
     architecture: Architecture
     graph: Graph
-    since: float
     phase: str = "starting"
     epoch: int = 0
     val_accuracy: float | None = None
@@ -89,7 +88,7 @@ class SearchLoop:
         self.running: dict[int, Running] = {}
         self.front = Front(folder, study.objectives, study.constraints)
         self.counts: Counter[str] = Counter()
-        self.durations: list[float] = []
+        self.durations: deque[float] = deque(maxlen=30)
         self.size, self.proposed = study.space.size(), set[frozenset[tuple[str, Any]]]()
         self.unproductive = self.fruitless = 0
         self.message = ""
@@ -135,7 +134,7 @@ class SearchLoop:
             self.message = self._nothing_left() or ("" if self._can_start() else "the budget has no room for another candidate")
         elif not self.running and not self._can_start():
             self.message = "the budget has no room for another candidate"
-        return False
+        return bool(self.message) and not self.running
 
     def _nothing_left(self) -> str:
         """Why nothing more is to be proposed; empty while there may be something."""
@@ -154,7 +153,7 @@ class SearchLoop:
     def expected_s(self) -> float:
         """Seconds that a candidate is expected to take: the median of the latest, or the plan's estimate."""
         if self.durations:
-            return statistics.median(self.durations[-30:])
+            return statistics.median(self.durations)
         return self.plan.epoch_s * self.plan.recipe.epochs
 
     def _propose(self) -> None:
@@ -206,7 +205,7 @@ class SearchLoop:
 
     def _submit(self, record: Record, architecture: Architecture, graph: Graph) -> None:
         self.meter.begin(record.number, self.device, self.cost, expected=self.expected_s)
-        self.running[record.number] = Running(record, architecture, graph, time.monotonic())
+        self.running[record.number] = Running(record, architecture, graph)
         timeout = max(HANG_S, HANG_EPOCHS * self.plan.epoch_s)
         self.executor.submit(Job(trial=record.number, payload=self._payload(record.number, architecture), timeout=timeout))
 
@@ -255,7 +254,6 @@ class SearchLoop:
         if result.pop("stopped"):
             return self._end(running.record.number, "stopped", metrics=metrics, details=result, reason=over or self.message,
                              unfinished=over is None)  # fmt: skip
-        self.durations.append(time.monotonic() - running.since)
         self._end(running.record.number, "completed", metrics=metrics, details=result)
 
     # -- records -----------------------------------------------------------------------------------------------------
@@ -264,8 +262,7 @@ class SearchLoop:
              details: Mapping[str, Any] | None = None, unfinished: bool = False) -> None:  # fmt: skip
         """A submitted trial is over: meter it, record it, and give its result to those that waited for it."""
         running = self.running.pop(number)
-        self.meter.end(number, counts=state in {"completed", "failed"})
-        seconds = time.monotonic() - running.since
+        seconds = self.meter.end(number, counts=state in {"completed", "failed"}) / self.cost
         marks = {"device": running.device or None, UNFINISHED: True if unfinished else None}
         details = {**(details or {}), **{key: value for key, value in marks.items() if value is not None}}
         self._record(running.record, state, seconds=seconds, reason=reason, metrics=metrics, details=details)
@@ -299,7 +296,11 @@ class SearchLoop:
     def _remember(self, record: Record) -> bool:
         """Count an ended trial; whether it is on the front now."""
         self.counts[record.state] += 1
-        return record.state == "completed" and self.front.add(record)
+        if record.state != "completed":
+            return False
+        if "seconds" in record.attrs:
+            self.durations.append(record.attrs["seconds"])
+        return self.front.add(record)
 
     def _save(self) -> None:
         self.study.set_metadata(meter=self.meter.to_mapping())

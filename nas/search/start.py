@@ -12,7 +12,7 @@ import torch
 from nas.errors import NasError, RunError, UsageError
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.config import SIZE_WORDS, SearchConfig
-from nas.search.evaluator import test_accuracy
+from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.front import at_size as at_size
@@ -119,8 +119,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         if new and study.records:
             raise RunError("this storage holds a search of that name already", where=config.storage or str(folder.study), got=settled.name,
                            hint="Choose another run=.")  # fmt: skip
-        if "meter" in study.metadata:
-            meter = Meter.from_mapping(meter.budget, study.metadata["meter"])
+        if not new:
+            meter = Meter.from_mapping(meter.budget, study.spent)
         expected = expected_trials(meter.budget, plan, device, workers)
         sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected)
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
@@ -131,13 +131,15 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
+        payload = payload_of(settled, folder)
+        if payload["measure"]:
+            calibrate(payload["measure"])
         executor = stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, gpus_per_trial=0 if device == "cpu" else None,
             preload="nas.search.evaluator:preload", log=folder.log))  # fmt: skip
         threads = executor.resources[0].threads
         for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
             say(f"note: {change}; latencies measured before and after do not compare")
-        payload = payload_of(settled)
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
                               payload=payload, view=show)  # fmt: skip
@@ -151,7 +153,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
     )  # fmt: skip
 
 
-def payload_of(settled: Settled) -> dict[str, Any]:
+def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
     """What the evaluator is told with every candidate; the loop adds ``page`` and ``weights``."""
     config, plan = settled.config, settled.plan
     metrics = judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))
@@ -159,7 +161,7 @@ def payload_of(settled: Settled) -> dict[str, Any]:
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(), "seed": config.seed,
-        "measure": {"device": target, "batch": plan.batch, "threads": 1} if "latency" in metrics else None,
+        "measure": {"device": target, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)} if "latency" in metrics else None,
         "constraints": list(config.constraint),
     }  # fmt: skip
 

@@ -157,10 +157,10 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
     with open_storage(run.study) as storage:
         study = SearchStudy(storage, chosen.space, objectives, constraints, name="run")
         budget = parse_budget(config.budget)
-        meter = Meter.from_mapping(budget, study.metadata.get("meter", {}), *([clock] if clock else []))
+        meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
         sampler, _ = choose_strategy(config.strategy, chosen.space, objectives, budget, config.seed)
         yield SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=run, plan=chosen.plan,
-                         payload=payload_of(chosen), view=view)  # fmt: skip
+                         payload=payload_of(chosen, run), view=view)  # fmt: skip
 
 
 def run_loop(folder: Path, executor: Executor | None = None, chosen: Settled | None = None, **options: Any) -> SearchLoop:

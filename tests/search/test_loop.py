@@ -257,9 +257,8 @@ def killed_at(folder, poll, chosen, slots=2):
     return executor
 
 
-@pytest.mark.parametrize("poll", [0, 1, 2, 5, 9])
-@pytest.mark.parametrize("page", [MANY, THREE])
-def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path, poll, page):
+@pytest.mark.parametrize(("page", "poll"), [(MANY, 0), (MANY, 1), (MANY, 2), (MANY, 5), (MANY, 9), (THREE, 0), (THREE, 1), (THREE, 2)])
+def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path, page, poll):
     chosen = settled(page, budget="12trials", strategy="random")
     killed_at(tmp_path, poll, chosen)
     before = {t.number: t.user_attrs for t in stored(tmp_path) if t.state.is_finished()}
@@ -351,11 +350,11 @@ def test_a_full_disk_ends_the_search_with_a_message(tmp_path, monkeypatch):
 
 def test_a_status_says_what_a_view_needs(tmp_path):
     seen = []
-    loop = run_loop(tmp_path, FakeExecutor(slots=2, held=[0]), settled(budget="3trials"), view=seen.append)
+    loop = run_loop(tmp_path, FakeExecutor(slots=2), settled(budget="3trials"), view=seen.append)
     first = seen[0]
-    assert {t.record.number for t in first.running} <= {0, 1}
+    assert [t.record.number for t in first.running] == [1]
     assert first.epochs == 2
     assert first.budget == [{"asked": 3.0, "spent": first.budget[0]["spent"], "unit": "trials"}]
     assert seen[-1].message == loop.message
     assert seen[-1].running == ()
-    assert seen[-1].counts["completed"] + seen[-1].counts.get("stopped", 0) == 3
+    assert seen[-1].counts == {"completed": 3}
