@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -98,6 +99,9 @@ class SearchConfig:
         for key, example in (("space", "space=nasnet_cell"), ("budget", "budget=10min"), ("data", "data=digits")):
             if words.get(key) in (None, ""):
                 raise UsageError(f"{key} is missing", expected=f"{key}=..., {KEYS[key]}", hint=f"For example: {example}")
+        for key, value in words.items():
+            if value == "":
+                raise UsageError(f"{key} has no value", expected=f"{key}=..., {KEYS[key]}")
         limits = words.get("constraint") or ()
         config = cls(
             space=str(words["space"]), data=str(words["data"]), budget=_joined(words["budget"]),
@@ -154,7 +158,7 @@ def _positive(value: Any, kind: type) -> Any:
     if value is None:
         return None
     number = kind(value)
-    if isinstance(value, bool) or number <= 0 or (kind is int and number != float(value)):
+    if isinstance(value, bool) or not 0 < number < math.inf or (kind is int and number != float(value)):
         raise ValueError(f"{value} is not a positive {'whole ' if kind is int else ''}number")
     return number
 

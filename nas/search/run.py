@@ -62,8 +62,7 @@ class RunFolder:
             stem = f"{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
             names = (stem, *(f"{stem}-{i}" for i in range(2, 100)))
             return cls(RESULTS / next(n for n in names if not (RESULTS / n).exists()))
-        path = Path(name).expanduser()
-        return cls(path if path.is_absolute() or len(path.parts) > 1 else RESULTS / name)
+        return cls(Path(name).expanduser() if "/" in name or name in {".", ".."} else RESULTS / name)
 
     @property
     def exists(self) -> bool:

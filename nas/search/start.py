@@ -126,7 +126,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         # Nothing of the folder is written before the storage's lock is ours.
-        folder.write_config(replace(settled, config=replace(config, strategy=strategy)).to_mapping())
+        folder.write_config(settled.to_mapping())
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
