@@ -55,9 +55,9 @@ def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
     flags: set[str] = set()
     known_flags = {"json": "", **verb.flags}
     for argument in argv:
-        if argument.startswith("--"):
-            name = argument[2:]
-            if name not in known_flags:
+        if argument.startswith("-"):
+            name = argument.lstrip("-")
+            if name not in known_flags or not argument.startswith("--"):
                 raise UsageError(f"unknown flag of nas {verb.name}", got=argument, expected=", ".join(f"--{f}" for f in known_flags),
                                  hint=_meant(name, verb, known_flags))  # fmt: skip
             flags.add(name)

@@ -6,10 +6,9 @@ import shlex
 from typing import Any
 
 from nas.cli.arguments import Arguments
-from nas.net.lower import lower
 from nas.report.text import count, milliseconds, percent
 from nas.search.archive import open_archive, parse_limits
-from nas.search.front import best_of
+from nas.search.front import best_of, front_row
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -18,13 +17,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     with open_archive(name) as archive:
         limits = parse_limits(words, archive)
         record = best_of(archive.within(limits))
-        if record is None:
-            document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": None}
-        else:
-            graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
-            best = {"trial": record.number, "val_accuracy": record.metrics.get("accuracy"), "latency_ms": record.metrics.get("latency"),
-                    "num_params": graph.num_params, "macs": graph.macs, "identity": record.identity}  # fmt: skip
-            document = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
+        best = None if record is None else front_row(record, archive.tested.get(record.number))
+        document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
     if not arguments.json:
         print(_text(document))
     return document

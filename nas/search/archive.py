@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,15 @@ class Archive:
     @property
     def counts(self) -> Counter[str]:
         return Counter(record.state for record in self.study.records)
+
+    @property
+    def tested(self) -> dict[int, float]:
+        """Accuracy on the test split of the trials that were on the front when the search last ended, by number."""
+        try:
+            rows = list(csv.DictReader(self.folder.front.read_text(encoding="utf-8").splitlines()))
+            return {int(row["trial"]): float(row["test_accuracy"]) for row in rows if row["test_accuracy"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def front(self, limits: tuple[Constraint, ...] = ()) -> list[Record]:
         """Completed trials within the run's limits and these that no other dominates, most accurate first."""

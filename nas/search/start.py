@@ -74,10 +74,14 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
     check_target(config.target or device)
     space = load_space(config.space)
     choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
+    for words in (config.deploy, config.proxy):
+        multipliers(space.spec, words)
     data = load_data(config.data, seed=config.seed)
+    if config.storage is not None:
+        open_storage(config.storage).close()
     workers = config.workers or default_workers(device)
-    folder.create()
     plan = plan_search(space, data, config, device=device, workers=workers, seconds=time_left(budget, device, workers))
+    folder.create()
     for note in plan.notes:
         say(note)
     settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint, plan=plan)

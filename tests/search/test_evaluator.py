@@ -65,7 +65,7 @@ def test_a_stop_ends_it_after_the_epoch(payload):
 
 def test_a_diverging_candidate_says_so(payload):
     payload["recipe"] = {**payload["recipe"], "learning_rate": 1e30, "grad_clip": 1e30, "warmup_epochs": 0.0}
-    with pytest.raises(TrainError, match="diverge"):
+    with pytest.raises(TrainError, match="diverged"):
         evaluate(payload, lambda values: False)
 
 
