@@ -122,9 +122,11 @@ class Scope:
         self.unit.count(range(times))
         for index in range(times):
             body = node.bodies[index * len(node.bodies) // times]
-            if index == 0 and node.first:
-                body = _override(body, node.first)
             here = sources if index == 0 or relative else ()
+            if index == 0 and node.first:
+                words = dict(node.first)
+                here = words.pop("from", here)
+                body = _override(body, words)
             history.append(self.node(body, here, history, f"{name}.{index}", scale))
         return history[start:]
 
@@ -149,8 +151,8 @@ class Scope:
         return self.add(name, node.name, kwargs, (make_value(value.name, value.shape),), self.unscaled)
 
     def join(self, op: str, kwargs: Kwargs, values: Values, name: str) -> Value:
-        """Join values by an operation. One alone stays as it is; zeros do not take part in a sum."""
-        if op == "add":
+        """Join values by an operation. One alone stays as it is; zeros take no part in a sum or a concatenation."""
+        if op in ("add", "concat"):
             values = tuple([value for value in values if not value.zero]) or values[:1]
         if len(values) == 1:
             return values[0]
@@ -195,7 +197,9 @@ class Scope:
             width = channels_of(inputs[0].shape)
         elif scale:
             width = scale_channels(width, self.scaled.width, self.scaled.divisor)
-        stride: Any = cell.stride if node.stride is None else node.stride
+        stride: Any = node.stride
+        if stride is None:
+            stride = cell.stride if inputs[0].due == 1 else inputs[0].due
         missing = len(cell.inputs) - len(inputs)
         if missing < 0:
             raise ShapeError(f"cell {cell.name} takes {len(cell.inputs)} inputs", got=len(inputs))
@@ -220,8 +224,7 @@ class Scope:
         return Graph(name, used, tuple(reversed(kept)), output.name, output.shape)
 
 
-def _override(body: Any, first: Kwargs) -> Any:
-    words: Any = dict(first)
+def _override(body: Any, words: dict[str, Any]) -> Any:
     if isinstance(body, Op):
         return Op(name=body.name, kwargs=tuple({**dict(body.kwargs), **words}.items()))
     if isinstance(body, CellRef):

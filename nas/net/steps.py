@@ -95,7 +95,7 @@ def step(name: str, op: str, kwargs: Kwargs, inputs: tuple[Value, ...], setting:
     if op == "identity" and words.get("stride", 1) == 1 and words["out_channels"] == channels_of(shape):
         return None, inputs[0]
     call = make_call(spec, words, tuple(value.shape for value in inputs))
-    zero = op == "zero" or all(value.zero for value in inputs)
+    zero = op == "zero" or (call.num_params == 0 and all(value.zero for value in inputs))
     return Node(name, call, tuple(value.name for value in inputs)), make_value(name, call.shape, due, zero)
 
 

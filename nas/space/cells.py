@@ -35,12 +35,12 @@ _ROOTS = ("network", "scaling")
 def parse_cells(page: Page) -> dict[str, Cell]:
     """The cells by name."""
     pages = mapping(page.get("cells", {}), "cells", page.at("cells"))
-    cells = {}
+    cells: dict[str, Cell] = {}
     for name in pages:
         check_name(name, "a cell's name", pages.at(name))
         if name in _ROOTS:
             raise SpaceError("a cell's name is taken", where=pages.at(name) or None, got=name)
-        cells[name] = _cell(name, _inherit(name, pages))
+        cells[name] = _cell(name, _inherit(name, pages), cells)
     return cells
 
 
@@ -66,12 +66,17 @@ def _inherit(name: str, pages: Page) -> Page:
     return merged
 
 
-def _cell(name: str, words: Page) -> Cell:
+def _cell(name: str, words: Page, cells: Mapping[str, Cell]) -> Cell:
+    """A cell; its layers may use the cells that are written before it."""
     check_words(words, CELL_WORDS, f"cell {name}")
     inputs = _inputs(words)
     names = [known.name for known in inputs]
-    layers = Sequential(layers=_body(name, words, names))
-    given: dict[str, Any] = {w: parse_match(words[w], words.at(w)) for w in ("match", "match_output") if w in words}
+    layers = Sequential(layers=_body(name, words, Scope(dict(cells), names)))
+    given: dict[str, Any] = {}
+    if "match" in words:
+        given["match"] = None if words["match"] is None else parse_match(words["match"], words.at("match"))
+    if "match_output" in words:
+        given["match_output"] = parse_match(words["match_output"], words.at("match_output"))
     if "combine" in words and "blocks" not in words:
         given["combine"] = parse_combine(words["combine"], words.at("combine"))
     if words.get("output", "unused") != "unused":
@@ -81,15 +86,15 @@ def _cell(name: str, words: Page) -> Cell:
     return Cell(name=name, inputs=inputs, layers=layers, **given)
 
 
-def _body(name: str, words: Page, names: list[str]) -> tuple[Layer, ...]:
+def _body(name: str, words: Page, scope: Scope) -> tuple[Layer, ...]:
     if "blocks" in words and "layers" not in words:
-        return _blocks(words, names)
+        return _blocks(words, scope)
     stray = next((word for word in BLOCK_WORDS if word in words), None)
     if "layers" not in words or stray is not None:
         raise SpaceError(f"cell {name} has {'blocks and ' if stray else 'no '}layers", got=stray,
                          where=(words.at(stray) if stray else words.where) or None,
                          expected="layers: [...], or blocks: with pick: and ops:")  # fmt: skip
-    return parse_layers(words["layers"], Scope(names=names), words.at("layers"), named=True)
+    return parse_layers(words["layers"], scope, words.at("layers"), named=True)
 
 
 def _inputs(words: Page) -> tuple[CellInput, ...]:
@@ -122,19 +127,19 @@ def _output(words: Page, known: list[str]) -> tuple[Any, ...]:
     return tuple(hole_or(item, where, lambda o: o if o == "none" else state(o)) for item in items)
 
 
-def _blocks(words: Page, names: list[str]) -> tuple[Layer, ...]:
+def _blocks(words: Page, scope: Scope) -> tuple[Layer, ...]:
     """``blocks: B, pick: k``: B blocks b0, b1, ..., each k operations on earlier states, combined."""
     blocks = integer(words["blocks"], "blocks", words.at("blocks"), most=MAX_BLOCKS)
     pick = integer(words.get("pick", 2), "pick", words.at("pick"), most=MAX_BLOCKS)
     distinct = switch(words.get("distinct", False), "distinct", words.at("distinct"))
     if "ops" not in words:
         raise SpaceError("blocks need operations", where=words.at("blocks") or None, expected="ops: {choice: [...]}")
-    ops = parse_node(words["ops"], Scope(), words.at("ops"))
+    ops = parse_node(words["ops"], scope.inner(), words.at("ops"))
     combine = parse_combine(words.get("combine", "add"), words.at("combine"))
     where = words.at("blocks")
     layers = []
     for block in range(blocks):
-        states = [*names, *(f"b{i}" for i in range(block))]
+        states = [*scope.names, *(f"b{i}" for i in range(block))]
         sources: Any = ()
         if distinct:
             count = min(pick, len(states))

@@ -21,6 +21,7 @@ CELL_USE_WORDS = ("channels", "stride")
 REPEAT_WORDS = ("repeat", "first", "each")
 CHOICE_WORDS = ("choice", "share")
 SUBSET_WORDS = ("subset", "of")
+OPTIONAL_WORDS = ("optional",)
 RANGE_WORDS = ("range", "step", "log", "share")
 SCALING_WORDS = ("width", "depth", "resolution", "alpha", "beta", "gamma", "phi", "divisor")
 INPUT_WORDS = ("project", "absent")
@@ -33,7 +34,7 @@ MAX_OPTIONS = 10_000
 
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 
-RESERVED = frozenset({"none", "unused", "output", "combine", "repeat", "first", "x"})
+RESERVED = frozenset({"none", "unused", "output", "combine", "first", "x"})
 """Names with a meaning of their own in a page, in the keys of decisions, or among a network's modules."""
 
 ENDINGS = ("_match", "_projection", "_base")
