@@ -18,6 +18,7 @@ Size2 = int | tuple[int, int]
 
 
 def pair(value: Size2) -> tuple[int, int]:
+    """A size for height and width, given one for both or one for each."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 

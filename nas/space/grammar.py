@@ -82,6 +82,7 @@ def check_words(words: Page, known: Iterable[str], what: str) -> None:
 
 
 def check_one_of(value: Any, known: Iterable[str], what: str, where: str) -> Any:
+    """The value if it is known."""
     names = list(known)
     if value not in names:
         raise SpaceError(f"unknown {what}", where=where or None, expected="one of " + ", ".join(names), got=str(value),
@@ -90,6 +91,7 @@ def check_one_of(value: Any, known: Iterable[str], what: str, where: str) -> Any
 
 
 def text(words: Page, word: str, *, required: bool = False) -> str:
+    """The text of a word, or nothing."""
     value = words.get(word, "")
     if not isinstance(value, str) or (required and not value):
         raise SpaceError(f"{word} is text", where=words.at(word) or None, expected=f"{word}: text", got=str(value))
@@ -97,6 +99,7 @@ def text(words: Page, word: str, *, required: bool = False) -> str:
 
 
 def integer(value: Any, word: str, where: str, *, least: int = 1, most: int | None = None) -> int:
+    """The value if it is a whole number of that size."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         expected = f"{least} or more" if most is None else f"{least} to {most}"
         raise SpaceError(f"{word} is a whole number", where=where or None, expected=expected, got=str(value))
@@ -104,6 +107,7 @@ def integer(value: Any, word: str, where: str, *, least: int = 1, most: int | No
 
 
 def switch(value: Any, word: str, where: str) -> bool:
+    """The value if it is true or false."""
     if not isinstance(value, bool):
         raise SpaceError(f"{word} is a switch", where=where or None, expected="true or false", got=str(value))
     return value
@@ -117,6 +121,7 @@ def mapping(value: Any, what: str, where: str) -> Page:
 
 
 def listed(value: Any, what: str, where: str) -> Any:
+    """The value if it is a list."""
     if not isinstance(value, list | tuple):
         raise SpaceError(f"{what} is a list", where=where or None, expected="[...]", got=str(value))
     return value

@@ -88,7 +88,8 @@ def test_a_space_is_no_architecture() -> None:
 
 
 @pytest.mark.parametrize("hole", [
-    Choice(options=(1, 2, 3), labels=(1, 2, 3)), Range(low=1, high=4), Range(low=1, high=7, step=3), Range(low=0.0, high=1.0, step=0.5),
+    Choice(options=(1, 2, 3), labels=(1, 2, 3)), Range(low=1, high=4), Range(low=1, high=7, step=3),
+    Range(low=0.0, high=1.0, step=0.5),
     Range(low=-1.0, high=1.0), Range(low=1e-4, high=1e-1, log=True), Range(low=1, high=1000, log=True),
     Range(low=8, high=64, step=8, log=True), Range(low=2, high=2), Range(low=1, high=10**12),
 ])  # fmt: skip
