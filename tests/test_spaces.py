@@ -94,7 +94,7 @@ def test_samples_scale(name: str) -> None:
 
 
 def test_nas_bench_201_reads_architecture_strings() -> None:
-    """The string's operations are the decisions in the order of the space's keys; figures are those of the benchmark."""
+    """The string's operations are the decisions in the order of the space's keys."""
     nb201 = space("nas_bench_201")
     text = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     edges = [edge.split("~")[0] for edge in text.replace("+", "").split("|") if edge]

@@ -37,7 +37,7 @@ def test_the_first_repetition_may_read_other_sources() -> None:
     """NASNet-A large: the first cell after a reduction reads what the reduction read."""
     graph = graph_of("""
 cells:
-  cell: {inputs: [a, b], layers: [{name: sum, from: [a, b], combine: add, branches: [identity, identity]}], output: [sum]}
+  cell: {inputs: [a, b], layers: [{name: sum, op: add, from: [a, b]}], output: [sum]}
 network:
   - {name: one, op: conv_bn, out_channels: 4}
   - {name: two, op: conv_bn, out_channels: 4}
@@ -115,5 +115,6 @@ network:
 
 def test_weights_after_a_zero_are_kept() -> None:
     """Batch norm makes a constant of it, and benchmarks count it (NAS-Bench-201)."""
-    graph = graph_of("network: [{op: conv_bn, out_channels: 4}, {combine: add, branches: [[zero, relu_conv_bn], identity]}]")
+    branches = "{combine: add, branches: [[zero, relu_conv_bn], identity]}"
+    graph = graph_of(f"network: [{{op: conv_bn, out_channels: 4}}, {branches}]")
     assert "relu_conv_bn" in ops(graph)

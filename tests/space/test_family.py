@@ -69,12 +69,14 @@ def test_words_that_were_not_written_can_be_given() -> None:
 
 def test_layers_are_found_by_their_natural_names_and_numbers() -> None:
     last = changed(network__classifier__bias=False).network.layers[-1].body
-    assert last == changed(network__3__bias=False).network.layers[-1].body == Op(name="classifier", kwargs=(("bias", False),))
+    assert last == Op(name="classifier", kwargs=(("bias", False),))
+    assert last == changed(network__3__bias=False).network.layers[-1].body
 
 
 @pytest.mark.parametrize("path", ["cells.cell.layers.b0.branches.left.op", "cell.b0.left.op", "cell.b0.0.op"])
 def test_a_path_may_be_a_decisions_key(path: str) -> None:
-    body = parse_page(override(read_page(PAGE, "tiny.yaml"), {path: "max_pool_3x3"})).cells["cell"].layers.layers[0].body
+    spec = parse_page(override(read_page(PAGE, "tiny.yaml"), {path: "max_pool_3x3"}))
+    body = spec.cells["cell"].layers.layers[0].body
     assert isinstance(body, Parallel)
     assert body.branches[0].body == Op(name="max_pool", kwargs=(("kernel_size", 3),))
     assert body.branches[0].name == "left"
@@ -109,6 +111,6 @@ def test_wrong_variants(tmp_path: Path, variants: str, message: str) -> None:
 
 def test_a_variant_is_found_by_its_name() -> None:
     assert parse_named("efficientnet_v2_b1", PAGES / "architectures").name == "efficientnet_v2_b1"
-    assert parse_named("amoebanet_d_18_416", PAGES / "architectures").reference == "AmoebaNet-D (18,416) GPipe/torchgpipe"
+    assert "(18,416)" in parse_named("amoebanet_d_18_416", PAGES / "architectures").reference
     with pytest.raises(SpaceError, match="'efficientnet_b3'"):
         parse_named("eficientnet_b3", PAGES / "architectures")

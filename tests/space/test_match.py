@@ -22,7 +22,7 @@ network:
 def page(layers: str, output: str = "[b0, b1]", extra: str = "") -> str:
     return (
         f"name: point\ncells:\n  cell:\n    inputs: [x, y]\n{extra}    layers:\n{layers}    output: {output}\n"
-        "network:\n  - {op: conv_bn, out_channels: 32}\n  - {cell: cell, channels: 32}\n  - {cell: cell, channels: 32}\n"
+        "network:\n  - {op: conv_bn, out_channels: 32}\n  - {repeat: 2, cell: cell, channels: 32}\n"
     )
 
 
@@ -75,7 +75,8 @@ network:
   - {op: conv_bn, kernel_size: {choice: [3, 5], share: k}, out_channels: {range: [8, 32], step: 8}}
   - {op: conv_bn, kernel_size: {choice: [3, 5], share: k}, out_channels: 8}
 """
-    point = "name: p\nnetwork: [{op: conv_bn, kernel_size: %d, out_channels: %d}, {op: conv_bn, kernel_size: 5, out_channels: 8}]"
+    second = "{op: conv_bn, kernel_size: 5, out_channels: 8}"
+    point = "name: p\nnetwork: [{op: conv_bn, kernel_size: %d, out_channels: %d}, " + second + "]"
     assert find(point % (5, 16), space) == {"k": 5, "network.conv_bn.out_channels": 16}
     assert find(point % (3, 16), space) is None
     assert find(point % (5, 12), space) is None
@@ -91,8 +92,10 @@ network:
     %s
 """
     each = space % "each: {op: mbconv, out_channels: 8, kernel_size: {choice: [3, 5]}}"
-    alike = "name: p\nnetwork: [{name: stage, repeat: 2, first: {stride: 2}, op: mbconv, out_channels: 8, kernel_size: 5}]"
-    assert find(alike, each) == {"network.stage.repeat": 2, "network.stage.0.kernel_size": 5, "network.stage.1.kernel_size": 5}
+    words = "first: {stride: 2}, op: mbconv, out_channels: 8, kernel_size: 5"
+    alike = f"name: p\nnetwork: [{{name: stage, repeat: 2, {words}}}]"
+    kernels = {"network.stage.0.kernel_size": 5, "network.stage.1.kernel_size": 5}
+    assert find(alike, each) == {"network.stage.repeat": 2, **kernels}
     one = "name: p\nnetwork: [{name: stage, op: mbconv, stride: 2, out_channels: 8, kernel_size: 3}]"
     assert find(one, each) == {"network.stage.repeat": 1, "network.stage.0.kernel_size": 3}
     assert find(one.replace("stride: 2, ", ""), each) is None
