@@ -21,11 +21,11 @@ VALIDATOR = jsonschema.Draft7Validator(make_schema())
 
 BEYOND = {
     "two layers of one name", "a layer's name is taken", "unknown source", "a subset larger than its set",
-    "a branch's name is taken", "two options of one label", "this option needs a label", "a label is part of a path", "the range is upside down",
-    "a step is above 0", "each: .* lists one body a repetition", "a repeat of a repeat", "first: changes words of an operation",
-    "unknown word in the first repetition", "a cell's name is taken", "cell c has no layers", "cell c has blocks and layers",
-    "blocks need operations", "too many", "cell c is like an unknown cell", "cell c is like itself", "cell a is like itself",
-    "inputs of different names",
+    "a branch's name is taken", "two options of one label", "this option needs a label", "a label is part of a path",
+    "the range is upside down", "a step is above 0", "each: .* lists one body a repetition", "a repeat of a repeat",
+    "first: changes words of an operation", "unknown word in the first repetition", "a cell's name is taken",
+    "cell c has no layers", "cell c has blocks and layers", "blocks need operations", "too many", "inputs of different names",
+    "cell c is like an unknown cell", "cell c is like itself", "cell a is like itself",
 }  # fmt: skip
 """Mistakes that take more than a look at one place: the parser alone tells them."""
 
