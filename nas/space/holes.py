@@ -65,6 +65,7 @@ def parse_choice(words: Page, where: str, check: Check) -> Choice:
 
 def parse_subsets(words: Page, states: list[Any], count: int) -> Choice:
     """A choice between all sets of ``count`` of the states."""
+    check_words(words, CHOICE_WORDS, "choice")
     return make_subsets(states, count, words.where, _share(words))
 
 
