@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from nas.cli.arguments import Arguments, Verb, help_text, parse_arguments
@@ -82,7 +83,7 @@ def overview() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. 0 done, 2 a user's mistake, 1 another refusal, 130 interrupted."""
+    """Run a command line; the exit code: 0 done, 2 not done for the reason that was printed, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in {"--help", "-h", "help"}:
         print(overview())
@@ -112,7 +113,9 @@ def _run(argv: list[str]) -> int:
         print(help_text(verb))
         return 0
     arguments = parse_arguments(verb, argv[1:])
-    document = verb.run(arguments)
+    # With --json stdout carries the document and nothing else, whatever a library prints.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        document = verb.run(arguments)
     if arguments.json:
         print(json.dumps(document, indent=2, allow_nan=False))
     return 130 if document.get("interrupted") else 0

@@ -164,6 +164,11 @@ def parse_constraint(text: str) -> Constraint:
     return Constraint(known.name, "<=" if op == "<=" else ">=", known.parse(value))
 
 
+def judged_by(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
+    """Names of the metrics that candidates are judged by."""
+    return {o.metric for o in objectives} | {c.metric for c in constraints}
+
+
 def dominates(a: Metrics, b: Metrics, objectives: Sequence[Objective]) -> bool:
     """Whether ``a`` is at least as good as ``b`` in every objective and better in one."""
     pairs = [(objective.loss(a), objective.loss(b)) for objective in objectives]

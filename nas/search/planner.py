@@ -39,6 +39,9 @@ EPOCHS_UNTIMED = 15
 """Epochs where the budget is in trials and says nothing of time; the proxy is one whose epoch takes at most that many seconds."""
 EPOCH_SECONDS_UNTIMED = 3.0
 
+TIMED_MACS = 2e9
+"""Multiply-adds of a timed step at most: of large images fewer are taken at once, and the time follows from the pace."""
+
 OVERHEAD_S = 2.0
 """Seconds a candidate takes beside its training: measuring, building, validation of the first batch."""
 
@@ -65,9 +68,9 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
     batch_size = config.batch_size or default_batch(len(data.train), device)
     pace = Pace.measure(space, task, batch_size, device)
     steps = -(-len(data.train) // batch_size)
-    said = _absolute(space.spec, config.proxy)
+    said = multipliers(space.spec, config.proxy)
     one_size = len(data.train) * data.input_shape[1] * data.input_shape[2] <= SMALL_DATA
-    deploy_said = _absolute(space.spec, config.deploy)
+    deploy_said = multipliers(space.spec, config.deploy)
     if one_size and not _says_size(said) and _says_size(deploy_said):
         said = deploy_said
     share = None if seconds is None else seconds * workers / CANDIDATES
@@ -117,7 +120,8 @@ class Pace:
         points = []
         for width, depth in ((0.125, 1 / 6), (0.5, 1 / 3)):
             graph = _typical(space, replace(task, width=width, depth=depth))
-            points.append((_calls(graph), graph.macs * batch_size, time_step(graph, batch_size, device)))
+            images = max(2, min(batch_size, int(TIMED_MACS / max(1, graph.macs))))
+            points.append((_calls(graph), graph.macs * images, time_step(graph, images, device)))
         (calls1, macs1, t1), (calls2, macs2, t2) = points
         determinant = calls1 * macs2 - calls2 * macs1
         per_call = (t1 * macs2 - t2 * macs1) / determinant if determinant else 0.0
@@ -194,7 +198,7 @@ def _says_size(words: SizeWords) -> bool:
     return words.width is not None or words.depth is not None
 
 
-def _absolute(spec: Spec, words: SizeWords) -> SizeWords:
+def multipliers(spec: Spec, words: SizeWords) -> SizeWords:
     """``repeats`` and ``filters`` as multipliers of what the page writes. Raises UsageError where it has neither."""
     repeats, filters = _written(spec)
     if words.repeats is not None:

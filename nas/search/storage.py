@@ -110,7 +110,7 @@ def _lock(path: Path) -> FileLock:
         lock = FileLock(f"{path}{LOCK_SUFFIX}", timeout=0, thread_local=False)
         lock.acquire()
     except Timeout:
-        hint = "Wait for it to end, or stop it; `nas report` can read the search meanwhile."
+        hint = "Wait for it to end, or stop it; `nas show` and `nas best` can read it meanwhile."
         raise RunError("another process is driving this search", where=str(path), hint=hint) from None
     except OSError as error:
         raise RunError(f"cannot be opened for writing: {error.strerror}", where=str(path)) from None
