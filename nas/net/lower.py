@@ -143,12 +143,14 @@ class _Scope:
         times = scale_depth(node.times, depth) if isinstance(node.times, int) else 0
         for index in range(times):
             body = node.bodies[index * len(node.bodies) // times]
+            sources = layer.sources if index == 0 or isinstance(body, CellRef) else ()
             if index == 0 and node.first:
-                body = _override(body, dict(node.first))
+                words = dict(node.first)
+                sources = words.pop("from", sources)
+                body = _override(body, words)
             if isinstance(body, Sequential):
                 history.append(self.layers(body, history[-1], f"{name}.{index}.", f"{path}.{index}"))
             else:
-                sources = layer.sources if index == 0 or isinstance(body, CellRef) else ()
                 inputs = self.sources(layer, sources, body, history)
                 history.append(self.node(body, inputs, f"{name}.{index}", layer, f"{path}.{index}"))
         return history[-1]
@@ -212,8 +214,9 @@ class _Scope:
             kwargs["stride"], due = due, 1
         if node.name == "identity" and kwargs.get("stride", 1) == 1 and kwargs["out_channels"] == Sketch(first.shape).channels:
             return first
-        zero = node.name == "zero" or (first.zero and spec.inputs == 1)
-        return self.add(spec, kwargs, inputs, name)._replace(due=due, zero=zero)
+        value = self.add(spec, kwargs, inputs, name)
+        zero = node.name == "zero" or (first.zero and spec.inputs == 1 and self.nodes[-1].target.num_params == 0)
+        return value._replace(due=due, zero=zero)
 
     def add(self, spec: OpSpec, kwargs: Mapping[str, Any], inputs: Sequence[Value], name: str) -> Value:
         """Append an operation's node."""

@@ -29,7 +29,7 @@ from nas.space.spec import (
     Spec,
 )
 
-PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network")
+PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network", "variants")
 CELL_WORDS = ("inputs", "layers", "blocks", "pick", "distinct", "ops", "combine", "output", "match", "match_output", "stride", "like")
 NODE_WORDS = ("op", "cell", "layers", "branches", "choice")
 LAYER_WORDS = ("name", "from", "scale")
@@ -55,7 +55,7 @@ def parse_text(text: str, file: str = "<text>") -> Spec:
 
 
 def parse_page(page: Mapping[str, Any]) -> Spec:
-    """The spec of a page's values (a plain dict will do)."""
+    """The spec of a page's values (a plain dict will do). Its ``variants`` are for :mod:`nas.space.family`."""
     where = _where(page, "")
     _known(page, PAGE_WORDS, "page", where)
     name = _text(page, "name", where, required=True)
@@ -223,6 +223,15 @@ def _layer(value: Any, scope: _Scope, where: str, *, default: str | None, taken:
     return Layer(name=name, body=_node(rest, scope, where), sources=sources, scale=scale, where=where)
 
 
+def row_names(rows: Iterable[Any]) -> list[str]:
+    """The names that the layers of a network or cell get, from the values they are written with."""
+    names: list[str] = []
+    for row in rows:
+        own = row.get("name") if isinstance(row, Mapping) else None
+        names.append(own if isinstance(own, str) else _free_name(_natural_name(row), set(names)))
+    return names
+
+
 def _natural_name(value: Any) -> str:
     if isinstance(value, str):
         return value if _NAME.fullmatch(value) else "layer"
@@ -341,9 +350,10 @@ def _repeat(value: Mapping[str, Any], scope: _Scope, where: str) -> Repeat:
     if "first" in value:
         words = _mapping(value["first"], "first", where)
         for node in _leaves(bodies):
-            allowed = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
-            _known(words, allowed, "first repetition", where)
-        first = tuple((word, _hole_or(v, where, _plain)) for word, v in words.items())
+            own = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
+            _known(words, [*own, "from"], "first repetition", where)
+        first = tuple((w, _sources(v, scope.names, where) if w == "from" else _hole_or(v, where, _plain))
+                      for w, v in words.items())  # fmt: skip
     return Repeat(bodies=bodies, times=times, first=first, each=each and not decided)
 
 
