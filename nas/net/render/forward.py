@@ -6,17 +6,20 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from nas.net.render.layout import WIDTH, bracket, call, flat, lay_out
+from nas.net.render.layout import WIDTH, Doc, bracket, call, flat, lay_out
 from nas.net.render.merge import Piece
 from nas.net.render.tree import Place
+
+_LABEL = 30
+"""Room for the variable of a sum that is to fit in a line."""
 
 _RESERVED = frozenset({"self", "torch", "nn", "F", "math", "cell", "Tensor"})
 
 
 class _Expression(NamedTuple):
-    """Text over variables, and the values that these hold."""
+    """Source over variables, and the values that these hold."""
 
-    text: str
+    source: Doc
     reads: tuple[str, ...]
 
 
@@ -45,7 +48,7 @@ class _Forward:
                 self.join(piece)
             else:
                 self.module(piece)
-        if not self.lines[-1].lstrip().startswith(("return ", ")")):
+        if not any(line[self.indent :].startswith("return ") for line in self.lines):
             self.say(f"return {self.text(self.output)}")
         return self.lines
 
@@ -78,7 +81,7 @@ class _Forward:
         names = piece.maker.inputs if piece.maker else ()
         at_place = len(piece.inputs) == 2 and tuple(self.variable.get(n) for n in piece.inputs) == names
         if at_place and first != second and self.left[second] == 1 and self.left[first] > 1:
-            self.forget(piece.inputs)
+            self.left.subtract(piece.inputs)
             self.say(f"{names[0]}, {names[1]} = {text}, {names[0]}")
             self.hold(names[1], first)
             self.hold(names[0], piece.name)
@@ -86,18 +89,16 @@ class _Forward:
             self.value(piece.name, _Expression(text, tuple(b for n in piece.inputs for b in self.bases(n))))
 
     def join(self, piece: Piece) -> None:
-        parts = [self.text(name) for name in piece.inputs]
-        if piece.join != "cat" and len(f" {piece.join} ".join(parts)) + self.indent + 30 > WIDTH:
+        if piece.join != "cat" and sum(len(self.text(name)) + 3 for name in piece.inputs) + self.indent + _LABEL > WIDTH:
             for name in piece.inputs:
                 if name in self.later:
                     self.assign(name, self.later.pop(name))
-            parts = [self.text(name) for name in piece.inputs]
+        parts = [self.text(name) for name in piece.inputs]
         reads = tuple(base for name in piece.inputs for base in self.bases(name))
+        source: Doc = f" {piece.join} ".join(parts)
         if piece.join == "cat":
-            document = call("torch.cat", [bracket(parts), f"dim={2 if piece.tokens else 1}"])
-            self.value(piece.name, _Expression(flat(document), reads))
-        else:
-            self.value(piece.name, _Expression(f" {piece.join} ".join(parts), reads))
+            source = call("torch.cat", [bracket(parts), f"dim={2 if piece.tokens else 1}"])
+        self.value(piece.name, _Expression(source, reads))
         for name in piece.inputs:
             self.later.pop(name, None)
 
@@ -162,7 +163,7 @@ class _Forward:
     # -- values and variables ----------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
-        return self.later[name].text if name in self.later else self.variable[name]
+        return flat(self.later[name].source) if name in self.later else self.variable[name]
 
     def bases(self, name: str) -> tuple[str, ...]:
         return self.later[name].reads if name in self.later else (name,)
@@ -170,26 +171,26 @@ class _Forward:
     def value(self, name: str, expression: _Expression) -> None:
         """A new value: returned, written where its one reader joins it, or held in a variable."""
         if name == self.output and self.left[name] == 1:
-            self.say(f"return {expression.text}")
+            self.say(expression.source, "return ")
             return
         reader = self.readers[name]
         prefix = reader.name.rpartition(".")[0]
-        beside = name.startswith(f"{prefix}.") or not prefix
-        if self.left[name] == 1 and reader.join in ("+", "*") and beside and expression.text.startswith("self"):
+        beside = reader.join and (name.startswith(f"{prefix}.") or not prefix)
+        if self.left[name] == 1 and beside and flat(expression.source).startswith("self"):
             self.later[name] = expression
-            return
-        self.assign(name, expression)
+        else:
+            self.assign(name, expression)
 
     def assign(self, name: str, expression: _Expression, avoid: tuple[str, ...] = ()) -> None:
-        self.forget(expression.reads)
+        self.left.subtract(expression.reads)
         variable = self.target(name, expression.reads, avoid)
-        self.say(f"{variable} = {expression.text}")
+        self.say(expression.source, f"{variable} = ")
         self.hold(variable, name)
 
     def target(self, name: str, reads: tuple[str, ...], avoid: tuple[str, ...]) -> str:
         """The variable of what it was computed from where that is not read again, else one of its own."""
-        joined = re.fullmatch(r".+\.(add|multiply|concat)", name)
-        if not joined and len(set(reads)) == 1 and self.free(own := self.variable[reads[0]]) and own not in avoid:
+        own = self.variable[reads[0]] if len(set(reads)) == 1 else ""
+        if own and own not in avoid and self.free(own) and (own == "x" or "." not in name):
             return "x" if "x" in self.held and self.free("x") else own
         label = re.sub(r"\W", "_", re.sub(r"\.?(add|multiply|concat)$", "", name)) or "y"
         label = f"y{label}" if label[0].isdigit() else label
@@ -199,20 +200,17 @@ class _Forward:
     def free(self, variable: str) -> bool:
         return variable not in self.held or self.left[self.held[variable]] <= 0
 
-    def forget(self, reads: tuple[str, ...]) -> None:
-        self.left.subtract(reads)
-
     def hold(self, variable: str, value: str) -> None:
         self.held[variable], self.variable[value] = value, variable
 
-    def say(self, line: str) -> None:
-        """A statement, opened at its last bracket where it is too long for a line."""
-        if len(line) + self.indent <= WIDTH or "torch.cat([" not in line:
-            self.lines.append(" " * self.indent + line)
-            return
-        head, _, rest = line.partition("torch.cat([")
-        inside, _, dim = rest.rpartition("], ")
-        self.lines += lay_out(call("torch.cat", [bracket(inside.split(", ")), dim[:-1]]), self.indent, before=head)
+    def say(self, source: Doc, before: str = "") -> None:
+        """A statement. A sum that is too long for a line is written below itself."""
+        lines = lay_out(source, self.indent, before)
+        if len(lines[0]) > WIDTH and isinstance(source, str) and " + " in source:
+            space = " " * self.indent
+            first, *others = source.split(" + ")
+            lines = [f"{space}{before}(", f"{space}    {first}", *(f"{space}    + {o}" for o in others), f"{space})"]
+        self.lines += lines
 
 
 def _step(root: Place, place: Place, part: str) -> str:

@@ -195,7 +195,15 @@ class _Merge:
         order += [w for w in self.params if w not in order and self.params[w].default is EMPTY]
         order += [w for w in self.params if w not in order]
         params = {word: self.params[word] for word in order}
-        return Merged(self.inputs, params, pieces, self.output, self.channels[self.output])
+        return Merged(self.inputs, params, self.adapted_first(pieces), self.output, self.channels[self.output])
+
+    def adapted_first(self, pieces: list[Piece]) -> list[Piece]:
+        """The steps with those that only adapt an input in front."""
+        adapted = set(self.inputs)
+        for piece in pieces:
+            if piece.name.endswith(("_projection", "_base")) and "." not in piece.name and adapted.issuperset(piece.inputs):
+                adapted.add(piece.name)
+        return sorted(pieces, key=lambda piece: piece.name not in adapted)
 
     def piece(self, name: str) -> Piece:
         steps = {u: s for u in self.uses if (s := self.steps[u].get(name))}
@@ -231,9 +239,9 @@ class _Merge:
         after = self.known(values, source)
         local = "" if after else source.text
         if not after:
-            later = self.order[self.order.index(name) + 1 :]
-            read_raw = any(self.reads[name][0] in self.reads[n] for n in later)
-            if source.text not in self.params or read_raw or any(out is None for _, out in calls):
+            read_raw = any(self.reads[name][0] in reads for n, reads in self.reads.items() if n != name)
+            adapts = name.endswith(("_projection", "_base")) and "." not in name
+            if source.text not in self.params or not adapts or read_raw or any(out is None for _, out in calls):
                 raise Different
         undecided = list(self.uses)
         kinds: list[Kind] = []
@@ -359,14 +367,13 @@ def _union(units: Sequence[Unit]) -> list[str]:
 def _sum(parts: list[Expr]) -> Expr:
     """The channels of a concatenation."""
     values = tuple(map(sum, zip(*(p.values for p in parts), strict=True)))
-    counts = Counter(p.text for p in parts)
-    numbers = sum(int(text) * n for text, n in counts.items() if text.isdigit())
-    terms = [f"{n} * {_factor(text)}" if n > 1 else text for text, n in counts.items() if not text.isdigit()]
-    return Expr(" + ".join(terms + ([str(numbers)] if numbers else [])), values)
-
-
-def _factor(text: str) -> str:
-    return text if text.isidentifier() else f"({text})"
+    counts: Counter[str] = Counter()
+    for term in (term for part in parts for term in part.text.split(" + ")):
+        factor, _, word = term.rpartition(" * ")
+        counts[word if not word.isdigit() else ""] += int(word) if word.isdigit() else int(factor or 1)
+    numbers = counts.pop("", 0)
+    terms = [f"{count} * {word}" if count > 1 else word for word, count in counts.items()]
+    return Expr(" + ".join([*terms, str(numbers)] if numbers or not terms else terms), values)
 
 
 def _source_of(word: str, maker: Maker, sources: list[Expr]) -> Expr | None:

@@ -7,9 +7,10 @@ are not a chain become classes of their own. Module names are the graph's, so a 
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nas.net.graph import Call, Graph
@@ -45,10 +46,10 @@ def render(graph: Graph, head: Head) -> str:
 class _Class:
     """A class to be written, and the units that it stands for so far."""
 
-    name: str
     merged: Merged
     units: list[Unit]
-    title: str
+    places: list[str] = field(default_factory=list)
+    name: str = "Network"
 
 
 class _Render:
@@ -76,23 +77,21 @@ class _Render:
         """A class for every inner graph: cells first, then the blocks that may hold them."""
         inner = list({id(g): g for g in _graphs(graph)}.values())
         for definition in dict.fromkeys(g.name for g in inner if id(g) in cells):
-            group = [g for g in inner if g.name == definition and id(g) in cells]
-            stem = _pascal(definition)
-            self.define([(g, stem if stem.endswith("Cell") else f"{stem}Cell") for g in group], f"Cell ``{definition}``", block=False)
-        blocks = [g for g in inner if id(g) not in cells]
-        self.define([(g, f"{_pascal(g.name.partition('.')[0])}Block") for g in blocks], "Block", block=True)
+            self.define([(g, definition) for g in inner if g.name == definition and id(g) in cells], block=False)
+        self.define([(g, g.name) for g in inner if id(g) not in cells], block=True)
 
-    def define(self, graphs: list[tuple[Graph, str]], title: str, *, block: bool) -> None:
+    def define(self, graphs: list[tuple[Graph, str]], *, block: bool) -> None:
         """Classes for these uses, as few as their wiring allows."""
         made: list[_Class] = []
         for graph, name in graphs:
             unit = self.unit(graph)
             found = self.place(unit, made, block)
             if found is None:
-                made.append(found := _Class(name, merge([unit], block=block), [unit], title))
+                made.append(found := _Class(merge([unit], block=block), [unit]))
+            found.places.append(name)
             self.classes[id(graph)] = (found, len(found.units) - 1)
         for cls in made:
-            cls.name = self.unique(cls.name)
+            cls.name = self.unique(_class_name(cls.places, "Block" if block else "Cell"))
         self.written += made
 
     def place(self, unit: Unit, made: list[_Class], block: bool) -> _Class | None:
@@ -143,9 +142,7 @@ class _Render:
         classes = merged.params.pop("num_classes", None)
         params = {"num_classes": Param("int", (0,), int(classes.values[0]))} if classes else {}
         merged.params = {**params, "in_channels": Param("int", (channels,), channels)}
-        size = "x".join(map(str, shape[1:]))
-        title = f"Maps (N, in_channels, {size[:0]}{shape[1]}, {shape[2]}) images to (N, {'num_classes' if classes else ', '.join(map(str, self.graph.shape))})."
-        return _class_text(_Class("Network", merged, [unit], title)), classes is not None
+        return _class_text(_Class(merged, [unit])), classes is not None
 
     def build(self, classified: bool) -> str:
         words = ["num_classes", "in_channels"] if classified else ["in_channels"]
@@ -198,7 +195,14 @@ def _default_classes(graph: Graph) -> int:
 def _pascal(name: str) -> str:
     """A class's name from a cell's or layer's."""
     text = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
-    return text if text[:1].isalpha() else f"N{text}"
+    return text if not text[:1].isdigit() else f"N{text}"
+
+
+def _class_name(places: list[str], suffix: str) -> str:
+    """A class's name from the cell's name, or from the layers where a block stands."""
+    stems = [place.partition(".")[0] for place in places]
+    stem = _pascal(stems[0] if len(set(stems)) == 1 else os.path.commonprefix(stems).rstrip("0123456789_"))
+    return stem if stem.endswith(suffix) else stem + suffix
 
 
 def _from(module: str, names: list[Imported]) -> list[str]:
@@ -263,6 +267,16 @@ def _conditional(target: str, piece: Any) -> list[str]:
 
 def _describe(cls: _Class) -> str:
     """A class's one line of description."""
+    unit = cls.units[0]
+    size, out = unit.inputs[0][1], unit.shapes()[unit.output]
     if cls.name == "Network":
-        return cls.title
-    return f"{cls.title}: {', '.join(cls.merged.inputs)} to {cls.merged.channels.text} channels."
+        classes = "num_classes" if "num_classes" in cls.merged.params else ", ".join(map(str, out))
+        return f"Maps images (N, in_channels, {size[1]}, {size[2]}) to (N, {classes})."
+    halved = len(size) == len(out) == 3 and {_ratio(u) for u in cls.units} == {2}
+    where = ", at half the height and width" if halved else ""
+    return f"Maps {' and '.join(cls.merged.inputs)} to {cls.merged.channels.text} channels{where}."
+
+
+def _ratio(unit: Unit) -> int:
+    """How many times smaller the output is than the first input."""
+    return -(-unit.inputs[0][1][1] // unit.shapes()[unit.output][1])

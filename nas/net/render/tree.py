@@ -86,8 +86,7 @@ def plant(pieces: Sequence[Piece], output: str) -> Place:
     reads = Counter(name for piece in pieces for name in piece.inputs)
     reads[output] += 1
     joined = {piece.name.rpartition(".")[0] for piece in pieces if piece.join}
-    for child in root.children.values():
-        _find_chains(child, reads, joined)
+    _find_chains(root, reads, {*joined, ""})
     _check_names(root, nn.Module)
     return root
 
@@ -97,6 +96,8 @@ def _find_chains(place: Place, reads: Counter[str], joined: set[str]) -> None:
         if len(place.piece.inputs) == 1:
             place.entry, place.exit = place.piece.inputs[0], place.piece.name
         return
+    if set(place.children) == {str(i) for i in range(len(place.children))}:
+        place.children = {str(i): place.children[str(i)] for i in range(len(place.children))}
     children = list(place.children.values())
     for child in children:
         _find_chains(child, reads, joined)
