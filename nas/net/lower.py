@@ -26,6 +26,10 @@ class Value(NamedTuple):
     zero: bool = False
 
 
+NOTHING = Value("none", ())
+"""What the source ``none`` gives to the branch that would read it."""
+
+
 def lower(architecture: Architecture, size: Size = Size()) -> Graph:  # noqa: B008 - frozen
     """The graph of an architecture at a size.
 
@@ -129,7 +133,7 @@ class _Scope:
                 if isinstance(layer.body, Repeat):
                     value = self.repeat(layer, layer.body, history, f"{prefix}{layer.name}", f"{path}.{layer.name}")
                 else:
-                    inputs = self.sources(layer, layer.sources, layer.body, history)
+                    inputs = self.sources(layer.sources, layer.body, history)
                     value = self.node(layer.body, inputs, f"{prefix}{layer.name}", layer, f"{path}.{layer.name}")
                     history.append(value)
             except NasError as error:
@@ -151,14 +155,15 @@ class _Scope:
             if isinstance(body, Sequential):
                 history.append(self.layers(body, history[-1], f"{name}.{index}.", f"{path}.{index}"))
             else:
-                inputs = self.sources(layer, sources, body, history)
+                inputs = self.sources(sources, body, history)
                 history.append(self.node(body, inputs, f"{name}.{index}", layer, f"{path}.{index}"))
         return history[-1]
 
-    def sources(self, layer: Layer, sources: Any, body: Any, history: list[Value]) -> list[Value]:
+    def sources(self, sources: Any, body: Any, history: list[Value]) -> list[Value]:
         """The values a layer reads: those it names, else the layer before; a cell of k inputs reads the last k."""
         if sources:
-            return [self.value(source, history) for source in sources if source != "none"]
+            keep = isinstance(body, Parallel) and len(sources) == len(body.branches)  # each source has its branch
+            return [NOTHING if s == "none" else self.value(s, history) for s in sources if keep or s != "none"]
         if isinstance(body, CellRef):
             count = len(self.network.spec.cells[body.cell].inputs)
             return [history[-k] for k in range(1, min(count, len(history) - 1) + 1)] or [history[-1]]
@@ -230,15 +235,16 @@ class _Scope:
         branches = []
         spread = len(inputs) == len(node.branches) and len(inputs) > 1
         for index, branch in enumerate(node.branches):
-            sources = [inputs[index]] if spread else inputs
+            sources = [value for value in ([inputs[index]] if spread else inputs) if value is not NOTHING]
             if branch.sources:
-                sources = self.sources(branch, branch.sources, branch.body, sources)
+                sources = self.sources(branch.sources, branch.body, sources)
             if not sources:
                 continue
             label = f"{name}.{branch.name}"
             value = self.node(branch.body, sources, label, branch, f"{path}.{branch.name}")
             branches.append((label, value))
         assert isinstance(node.combine, str)
+        branches = [branch for branch in branches if not branch[1].zero] or branches[:1]
         values = [self.fit(value, branches[0][1], node, label) for label, value in branches]
         return self.combine(node.combine, values, name)
 
@@ -278,7 +284,7 @@ class _Scope:
             width = Sketch(inputs[0].shape).channels
         elif scale:
             width = scale_channels(width, network.width, network.divisor)
-        stride: Any = cell.stride if node.stride is None else node.stride
+        stride: Any = (cell.stride if inputs[0].due == 1 else inputs[0].due) if node.stride is None else node.stride
         missing = len(cell.inputs) - len(inputs)
         if missing < 0:
             raise ShapeError(f"cell {cell.name} takes {len(cell.inputs)} inputs", got=f"{len(inputs)}")

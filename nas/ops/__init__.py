@@ -2,6 +2,7 @@
 
 from nas.ops import (
     channel_attention,
+    coatnet,
     conv,
     heads,
     mobile,
@@ -9,14 +10,15 @@ from nas.ops import (
     pool,
     residual,
     separable,
+    sequence,
     tokens,
     transformer,
     wiring,
-)  # fmt: skip
+)
 from nas.ops.catalogue import OPS, OpSpec, find, op, register, resolve
 from nas.ops.sketch import Shape, Sketch
 
 __all__ = [
-    "OPS", "OpSpec", "Shape", "Sketch", "channel_attention", "conv", "find", "heads", "mobile", "norm", "op", "pool",
-    "register", "residual", "resolve", "separable", "tokens", "transformer", "wiring",
+    "OPS", "OpSpec", "Shape", "Sketch", "channel_attention", "coatnet", "conv", "find", "heads", "mobile", "norm", "op",
+    "pool", "register", "residual", "resolve", "separable", "sequence", "tokens", "transformer", "wiring",
 ]  # fmt: skip

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from nas.ops.catalogue import op
-from nas.ops.conv import odd_kernel
-from nas.ops.sketch import ACTIVATIONS, Sketch, one_of, positive
+from nas.ops.sketch import ACTIVATIONS, Sketch, odd_kernel, one_of, positive
 
 MODULES = "nas.ops.modules.channel_attention:"
 ATTENTIONS = ("none", "se", "cbam")

@@ -6,7 +6,7 @@ from typing import Any
 
 from nas.errors import ShapeError
 from nas.ops.catalogue import op
-from nas.ops.sketch import ACTIVATIONS, Size2, Sketch, one_of, pair, positive
+from nas.ops.sketch import ACTIVATIONS, Size2, Sketch, odd_kernel, one_of, pair, positive
 
 MODULES = "nas.ops.modules.conv:"
 
@@ -71,7 +71,7 @@ def stacked_conv(s: Sketch, *, out_channels: int, kernel_size: int = 5, stride: 
                  activation: str = "relu") -> None:  # fmt: skip
     """3x3 convolutions in place of one kxk (two for 5x5, three for 7x7), each with batch norm and activation."""
     one_of("activation", activation, ACTIVATIONS)
-    odd_kernel(kernel_size)
+    odd_kernel(kernel_size, least=3)
     s.conv(out_channels, 3, stride).norm()
     for _ in range((kernel_size - 1) // 2 - 1):
         s.conv(out_channels, 3).norm()
@@ -160,7 +160,14 @@ def upsample_conv(s: Sketch, *, out_channels: int, kernel_size: int = 3, scale: 
     s.conv(out_channels, kernel_size).norm()
 
 
-def odd_kernel(kernel_size: int) -> None:
-    """ShapeError unless the kernel is odd and at least 3."""
-    if kernel_size < 3 or kernel_size % 2 == 0:
-        raise ShapeError("impossible kernel_size", expected="an odd number from 3", got=kernel_size)
+@op("lenet_partial_conv", MODULES + "LeNetPartialConv", takes=(), ordered=True)
+def lenet_partial_conv(s: Sketch, *, kernel_size: int = 5) -> None:
+    """LeNet-5's third layer, without padding: 16 maps, each of which sees 3, 4 or all of the 6 input maps."""
+    channels, _, _ = s.map()
+    if channels != 6:
+        raise ShapeError("LeNet's table connects 6 maps to 16", expected="6 input channels", got=channels)
+    for seen, maps in ((3, 6), (4, 9), (6, 1)):
+        for _ in range(maps):
+            side = s.branch((seen, *s.shape[1:])).conv(1, kernel_size, padding=0, bias=True)
+            s.join(side)
+    s.shape = (16, *side.shape[1:])

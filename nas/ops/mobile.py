@@ -7,7 +7,7 @@ import math
 from nas.errors import ShapeError
 from nas.ops.catalogue import op
 from nas.ops.channel_attention import squeeze
-from nas.ops.sketch import ACTIVATIONS, Sketch, divides, one_of, positive, share
+from nas.ops.sketch import ACTIVATIONS, Sketch, divides, odd_kernel, one_of, positive, share
 
 MODULES = "nas.ops.modules.mobile:"
 
@@ -22,6 +22,7 @@ def mbconv(s: Sketch, *, out_channels: int, kernel_size: int = 3, stride: int = 
     """
     one_of("activation", activation, ACTIVATIONS)
     share("drop_path", drop_path)
+    odd_kernel(kernel_size)
     positive(expansion=expansion)
     in_channels = s.channels
     if expansion != 1:
@@ -39,6 +40,7 @@ def fused_mbconv(s: Sketch, *, out_channels: int, kernel_size: int = 3, stride: 
     """Inverted bottleneck with a full kxk convolution in place of 1x1 and depthwise (EfficientNetV2)."""
     one_of("activation", activation, ACTIVATIONS)
     share("drop_path", drop_path)
+    odd_kernel(kernel_size)
     positive(expansion=expansion)
     in_channels = s.channels
     s.conv(out_channels if expansion == 1 else in_channels * expansion, kernel_size, stride).norm()
@@ -49,11 +51,17 @@ def fused_mbconv(s: Sketch, *, out_channels: int, kernel_size: int = 3, stride: 
 
 
 @op("inverted_residual", MODULES + "InvertedResidual", scaled=("out_channels", "hidden_channels"))
-def inverted_residual(s: Sketch, *, out_channels: int, hidden_channels: int, kernel_size: int = 3, stride: int = 1,
-                      se: bool = False, activation: str = "relu", drop_path: float = 0.0) -> None:  # fmt: skip
-    """Inverted bottleneck of a given width (MobileNetV3); squeeze-excite to a quarter of it, with a hard sigmoid."""
+def inverted_residual(s: Sketch, *, out_channels: int, hidden_channels: int | None = None, expansion: int = 6,
+                      kernel_size: int = 3, stride: int = 1, se: bool = False, activation: str = "relu",
+                      drop_path: float = 0.0) -> None:  # fmt: skip
+    """Inverted bottleneck of a given width (MobileNetV3); squeeze-excite to a quarter of it, with a hard sigmoid.
+
+    Hidden channels that are not given are ``expansion`` times the input's.
+    """
+    hidden_channels = hidden_channels or expansion * s.channels
     one_of("activation", activation, ACTIVATIONS)
     share("drop_path", drop_path)
+    odd_kernel(kernel_size)
     if hidden_channels != s.channels:
         s.conv(hidden_channels).norm()
     s.depthwise(kernel_size, stride).norm()
@@ -70,6 +78,7 @@ def shufflenet_unit(s: Sketch, *, out_channels: int, kernel_size: int = 3, strid
     ``branch`` is ``shuffle`` (1x1, depthwise, 1x1) or ``xception`` (three times depthwise, 1x1). At stride 1 the
     output has the input's channels.
     """
+    odd_kernel(kernel_size)
     one_of("branch", branch, ("shuffle", "xception"))
     channels, height, width = s.map()
     divides(2, out_channels, "2 (the unit has two halves)")
@@ -94,6 +103,7 @@ def ghost_module(s: Sketch, *, out_channels: int, ratio: int = 2, kernel_size: i
                  activation: str = "relu") -> None:  # fmt: skip
     """A 1x1 convolution makes 1/ratio of the channels, cheap depthwise ones the rest (GhostNet)."""
     one_of("activation", activation, ACTIVATIONS)
+    odd_kernel(kernel_size)
     if ratio < 2:
         raise ShapeError("impossible ratio", expected="a whole number from 2", got=ratio)
     primary = math.ceil(out_channels / ratio)
@@ -106,6 +116,7 @@ def ghost_module(s: Sketch, *, out_channels: int, ratio: int = 2, kernel_size: i
 def ghost_bottleneck(s: Sketch, *, out_channels: int, hidden_channels: int, kernel_size: int = 3, stride: int = 1,
                      se_ratio: float = 0.0) -> None:  # fmt: skip
     """Ghost module to the hidden width, [strided depthwise, squeeze-excite,] ghost module back, shortcut (GhostNet)."""
+    odd_kernel(kernel_size)
     if stride != 1 or out_channels != s.channels:
         s.join(s.branch().depthwise(kernel_size, stride).norm().conv(out_channels).norm())
     ghost_module(s, out_channels=hidden_channels)

@@ -57,13 +57,13 @@ def instance_norm(s: Sketch) -> dict[str, Any]:
 @op("local_response_norm", "torch.nn:LocalResponseNorm", takes=(), ordered=True)
 def local_response_norm(s: Sketch, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75,
                         k: float = 2.0) -> dict[str, Any]:  # fmt: skip
-    """Divides by (k + alpha/size * the squares over ``size`` neighbouring channels)^beta (AlexNet).
+    """Divides by (k + alpha * the sum of squares over ``size`` neighbouring channels)^beta (AlexNet).
 
-    ``alpha`` as in torch, which takes the mean over the neighbours: the paper's alpha is alpha/size here.
+    ``alpha`` is the paper's; torch's own, which weighs the mean of the squares, is alpha * size.
     """
     s.map()
     positive(size=size)
-    return {"size": size, "alpha": alpha, "beta": beta, "k": k}
+    return {"size": size, "alpha": alpha * size, "beta": beta, "k": k}
 
 
 def _activation(name: str, module: str, meaning: str, arguments: dict[str, Any] | None = None) -> None:

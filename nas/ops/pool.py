@@ -14,14 +14,20 @@ MODULES = "nas.ops.modules.pool:"
 @op("max_pool", MODULES + "MaxPool", takes=())
 def max_pool(s: Sketch, *, kernel_size: int = 3, stride: int = 1, padding: int | None = None,
              ceil_mode: bool = False) -> None:  # fmt: skip
-    """Max pooling; padding None keeps the size at stride 1 (even kernels pad right and below), 0 is VALID."""
+    """Max pooling; padding None keeps the size at stride 1 (even kernels pad right and below), 0 is VALID.
+
+    ``ceil_mode`` rounds the size up under a padding that is given.
+    """
     _pool(s, kernel_size, stride, padding, ceil_mode)
 
 
 @op("avg_pool", MODULES + "AvgPool", takes=())
 def avg_pool(s: Sketch, *, kernel_size: int = 3, stride: int = 1, padding: int | None = None, ceil_mode: bool = False,
              count_padding: bool = False) -> None:  # fmt: skip
-    """Average pooling; padding None keeps the size at stride 1, 0 is VALID; zeros of padding count on request."""
+    """Average pooling; padding None keeps the size at stride 1, 0 is VALID; zeros of padding count on request.
+
+    ``ceil_mode`` rounds the size up under a padding that is given.
+    """
     _pool(s, kernel_size, stride, padding, ceil_mode)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from nas.errors import ShapeError
 from nas.ops.catalogue import op
 from nas.ops.channel_attention import attend, squeeze
-from nas.ops.conv import odd_kernel
-from nas.ops.sketch import Sketch, divides, one_of, positive, share
+from nas.ops.sketch import Sketch, divides, odd_kernel, one_of, positive, share
 
 MODULES = "nas.ops.modules.residual:"
 DENSE = "nas.ops.modules.dense:"
@@ -74,6 +73,8 @@ def regnet_block(s: Sketch, *, out_channels: int, stride: int = 1, group_width: 
                  se_ratio: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
     """Bottleneck with groups of a fixed width; with se_ratio 0.25 of the input's channels a RegNetY block."""
     share("drop_path", drop_path)
+    if bottleneck_ratio <= 0:
+        raise ShapeError("impossible bottleneck_ratio", expected="a number above 0", got=bottleneck_ratio)
     hidden, in_channels = round(out_channels / bottleneck_ratio), s.channels
     divides(group_width, hidden, "group_width")
     _shortcut(s, out_channels, stride, norm=True)

@@ -40,8 +40,8 @@ def s4(s: Sketch, *, state_size: int = 16) -> None:
 def mamba(s: Sketch, *, state_size: int = 16, expansion: int = 2, kernel_size: int = 4) -> None:
     """Selective state space layer between two linear ones (Gu and Dao 2023).
 
-    Counted: linear layers and the causal convolution. Not counted: the scan, 3*L*expansion*C*state_size multiply-adds step
-    by step; done in parallel log2(L) times as many.
+    Counted: linear layers and the causal convolution. Not counted: the scan, 3*L*expansion*C*state_size multiply-adds
+    step by step; done in parallel log2(L) times as many.
     """
     length, channels = s.tokens()
     positive(state_size=state_size, expansion=expansion, kernel_size=kernel_size)

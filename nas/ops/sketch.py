@@ -18,7 +18,12 @@ Size2 = int | tuple[int, int]
 
 
 def pair(value: Size2) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    """(height, width) of a size that is one number or two; ShapeError when it is neither."""
+    if isinstance(value, int):
+        return value, value
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(isinstance(v, int) for v in value):
+        raise ShapeError("impossible size", expected="a whole number, or two for height and width", got=value)
+    return value[0], value[1]
 
 
 def positive(**values: int) -> None:
@@ -26,6 +31,19 @@ def positive(**values: int) -> None:
     for word, value in values.items():
         if not isinstance(value, int) or value < 1:
             raise ShapeError(f"impossible {word}", expected="a whole number above 0", got=value)
+
+
+def not_negative(**values: float) -> None:
+    """Every value is a number from 0; ShapeError naming the first that is not."""
+    for word, value in values.items():
+        if not isinstance(value, int | float) or value < 0:
+            raise ShapeError(f"impossible {word}", expected="0 or more", got=value)
+
+
+def odd_kernel(kernel_size: int, least: int = 1) -> None:
+    """The kernel is odd and not below ``least``; ShapeError otherwise."""
+    if not isinstance(kernel_size, int) or kernel_size < least or kernel_size % 2 == 0:
+        raise ShapeError("impossible kernel_size", expected=f"an odd number from {least}", got=kernel_size)
 
 
 def share(word: str, value: float) -> None:
@@ -108,6 +126,7 @@ class Sketch:
         positive(out_channels=out_channels, kernel_size=min(kh, kw), stride=min(sh, sw))
         positive(dilation=dilation, groups=groups)
         ph, pw = (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) if padding is None else pair(padding)
+        not_negative(padding=min(ph, pw))
         if channels % groups or out_channels % groups:
             raise ShapeError("groups must divide the input and output channels", expected=f"multiples of {groups}",
                              got=f"{channels} -> {out_channels}")  # fmt: skip
@@ -126,6 +145,7 @@ class Sketch:
         (kh, kw), (sh, sw) = pair(kernel_size), pair(kernel_size if stride is None else stride)
         positive(kernel_size=min(kh, kw), stride=min(sh, sw))
         ph, pw = ((kh - 1) // 2, (kw - 1) // 2) if padding is None else pair(padding)
+        not_negative(padding=min(ph, pw))
         out_h, out_w = conv_size(height, kh, sh, ph, ceil=ceil), conv_size(width, kw, sw, pw, ceil=ceil)
         self._fits(out_h, out_w, f"{kh}x{kw} pooling")
         self.shape = (channels, out_h, out_w)

@@ -70,7 +70,7 @@ def position_embedding(s: Sketch) -> None:
     s.params(length * channels)
 
 
-@op("sinusoidal_embedding", MODULES + "SinusoidalEmbedding", takes=("in_channels", "num_tokens"))
+@op("sinusoidal_embedding", MODULES + "SinusoidalEmbedding", takes=("in_channels", "num_tokens"), ordered=True)
 def sinusoidal_embedding(s: Sketch) -> None:
     """Adds sines and cosines of the token's number (Vaswani et al. 2017); nothing is learned."""
     s.tokens()
@@ -85,7 +85,7 @@ def class_token(s: Sketch, *, count: int = 1) -> None:
     s.shape = (length + count, channels)
 
 
-@op("take_token", MODULES + "TakeToken", takes=(), ordered=True)
+@op("take_token", MODULES + "TakeToken", takes=())
 def take_token(s: Sketch, *, index: int = 0) -> None:
     """One token as a vector: the class token is 0, the last one -1. (L, C) to (C,)."""
     length, channels = s.tokens()
@@ -100,7 +100,7 @@ def token_mean(s: Sketch) -> None:
     s.shape = (s.tokens()[1],)
 
 
-@op("token_pool", MODULES + "TokenPool", takes=("in_channels", "num_tokens"), ordered=True)
+@op("token_pool", MODULES + "TokenPool", takes=("in_channels", "num_tokens"))
 def token_pool(s: Sketch, *, out_channels: int, stride: int = 2, class_tokens: int = 1) -> None:
     """Pools a square of tokens by a strided depthwise convolution; class tokens pass a linear layer (PiT).
 

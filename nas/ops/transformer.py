@@ -48,7 +48,7 @@ def key_value_attention(s: Sketch) -> None:
 
 @op("window_attention", ATTENTION + "WindowAttention", takes=("in_channels", "input_size"))
 def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False) -> None:
-    """Attention inside the windows of a map, with relative position bias; shifted by half a window on request (Swin)."""
+    """Attention inside the windows of a map with relative position bias; ``shift`` moves them by half a window."""
     channels, height, width = s.map()
     divides(num_heads, channels, "num_heads")
     positive(window_size=window_size)
@@ -112,26 +112,6 @@ def mixer_block(s: Sketch, *, token_channels: int | None = None, hidden_channels
     token_mlp(s, hidden_channels=token_channels, dropout=dropout)
     s.norm()
     mlp(s, hidden_channels=hidden_channels)
-
-
-@op("coatnet_block", MODULES + "CoAtNetBlock", takes=("in_channels", "input_size"))
-def coatnet_block(s: Sketch, *, out_channels: int, stride: int = 1, head_channels: int = 32, mlp_ratio: float = 4.0,
-                  drop_path: float = 0.0) -> None:  # fmt: skip
-    """Transformer block over all pixels of a map with relative position bias; average-pooled by the stride (CoAtNet)."""
-    share("drop_path", drop_path)
-    positive(stride=stride)
-    channels, height, width = s.map()
-    divides(head_channels, out_channels, "head_channels")
-    s.norm()
-    height, width = -(-height // stride), -(-width // stride)
-    s.shape = (channels, height, width)
-    if stride != 1 or out_channels != channels:
-        s.join(s.branch().conv(out_channels, bias=True))
-    s.conv(3 * out_channels, bias=True)
-    s.shape = (out_channels, height, width)
-    s.matmul(2, (height * width) ** 2, out_channels).conv(out_channels, bias=True)
-    s.params((2 * height - 1) * (2 * width - 1) * (out_channels // head_channels))
-    s.norm().conv(_wide(s, mlp_ratio), bias=True).conv(out_channels, bias=True)
 
 
 @op("t2t_transformer", MODULES + "T2TTransformer")

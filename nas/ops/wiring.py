@@ -72,6 +72,27 @@ def channel_shuffle(s: Sketch, *, groups: int = 2) -> None:
     divides(groups, s.map()[0], "groups")
 
 
+@op("unet_up", MODULES + "UNetUp", inputs=2)
+def unet_up(s: Sketch, *, mode: str = "transposed") -> None:
+    """Doubles the first input's size and puts it beside the second, an earlier and larger map (U-Net).
+
+    ``transposed`` halves the first one's channels by a transposed convolution; ``bilinear`` keeps them.
+    """
+    one_of("mode", mode, ("transposed", "bilinear"))
+    channels, height, width = s.map()
+    earlier = s.branch(s.inputs[1]).map()
+    if not (0 <= earlier[1] - 2 * height <= 1 and 0 <= earlier[2] - 2 * width <= 1):
+        raise ShapeError("unet_up doubles its first input to the size of its second",
+                         expected=f"about {2 * height}x{2 * width}", got=f"{earlier[1]}x{earlier[2]}",
+                         hint="Name the smaller map first, and the map from before the pooling second.")  # fmt: skip
+    if mode == "transposed":
+        divides(2, channels, "2 (half the channels)")
+        weights = 2 * channels * channels
+        s.params(weights + channels // 2).matmul(weights, height, width)
+        channels //= 2
+    s.shape = (channels + earlier[0], *earlier[1:])
+
+
 @op("flatten", "torch.nn:Flatten", takes=())
 def flatten(s: Sketch) -> dict[str, Any]:
     """A map or tokens as one vector."""

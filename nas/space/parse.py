@@ -63,7 +63,7 @@ def parse_page(page: Mapping[str, Any]) -> Spec:
     pages = _mapping(page.get("cells", {}), "cells", where)
     for cell_name, words in pages.items():
         _name(cell_name, "a cell's name", where)
-        cells[cell_name] = _cell(cell_name, _inherit(cell_name, words, pages, where), where)
+        cells[cell_name] = _cell(cell_name, _inherit(cell_name, words, pages, where), _Scope(cells), where)
     if "network" not in page:
         raise SpaceError("the page has no network", where=where or None, expected="network: a list of layers")
     scope = _Scope(cells=cells)
@@ -103,15 +103,17 @@ def _inherit(name: str, words: Any, pages: Mapping[str, Any], where: str) -> Pag
     return merged
 
 
-def _cell(name: str, words: Page, where: str) -> Cell:
+def _cell(name: str, words: Page, scope: _Scope, where: str) -> Cell:
+    """A cell; its layers may use the cells that are written before it."""
     where = words.where or where
     _known(words, CELL_WORDS, f"cell {name}", where)
     inputs = _cell_inputs(words.get("inputs", ["x"]), where)
     names = [i.name for i in inputs]
+    scope = _Scope(dict(scope.cells), names)
     if "blocks" in words:
-        layers = _blocks(words, names, where)
+        layers = _blocks(words, scope, where)
     elif "layers" in words:
-        layers = _layers(words["layers"], _Scope({}, names), where, named=True)
+        layers = _layers(words["layers"], scope, where, named=True)
     else:
         raise SpaceError(f"cell {name} has no layers", where=where, expected="layers: or blocks:")
     output = words.get("output", "unused")
@@ -125,7 +127,7 @@ def _cell(name: str, words: Page, where: str) -> Cell:
     return Cell(
         name=name, inputs=inputs, layers=Sequential(layers=layers), output=output,
         combine=_combine(combine, where),
-        match=_plain_op(words["match"], where) if "match" in words else defaults.match,
+        match=_plain_op(words["match"], where) if words.get("match", "") else None if "match" in words else defaults.match,
         match_output=_plain_op(words["match_output"], where) if "match_output" in words else defaults.match_output,
         stride=_integer(words.get("stride", 1), "stride", where),
     )  # fmt: skip
@@ -147,7 +149,7 @@ def _cell_inputs(value: Any, where: str) -> tuple[CellInput, ...]:
     return tuple(inputs)
 
 
-def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
+def _blocks(words: Page, scope: _Scope, where: str) -> tuple[Layer, ...]:
     """``blocks: B, pick: k``: B blocks b0, b1, ..., each k operations on earlier states, combined."""
     blocks, pick = _integer(words["blocks"], "blocks", where), _integer(words.get("pick", 2), "pick", where)
     if "ops" not in words:
@@ -155,7 +157,7 @@ def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
     combine = _combine(words.get("combine", "add"), where)
     layers = []
     for block in range(blocks):
-        states = [*names, *(f"b{i}" for i in range(block))]
+        states = [*scope.names, *(f"b{i}" for i in range(block))]
         sources: Any
         if words.get("distinct", False):
             sources = _subsets(states, min(pick, len(states)), where)
@@ -164,7 +166,7 @@ def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
             count = pick
             sources = tuple(Choice(options=tuple(states), labels=tuple(states), where=where) for _ in range(count))
         branches = tuple(
-            Layer(name=str(i), body=_body_choice(words["ops"], _Scope({}), where), where=where,
+            Layer(name=str(i), body=_body_choice(words["ops"], _inner(scope), where), where=where,
                   sources=() if isinstance(sources, Choice) else (sources[i],))
             for i in range(count)
         )  # fmt: skip
@@ -255,7 +257,16 @@ def _sources(value: Any, known: list[str], where: str) -> Any:
         if isinstance(options, Mapping) and set(options) == {"subset", "of"}:
             states = [_source(item, known, where) for item in _list(options["of"], "of", where)]
             return _subsets([str(s) for s in states], _integer(options["subset"], "subset", where), where)
-    items = value if isinstance(value, list | tuple) else [value]
+        several = list(options.values()) if isinstance(options, Mapping) else options
+        if any(isinstance(option, list | tuple) for option in several):
+            return _choice(value, where, lambda option: _sources(option, known, where))
+    items: list[Any] = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, Mapping) and "optional" in item:
+            _known(item, ("optional",), "optional sources", where)
+            items += [{"choice": [name, "none"]} for name in _list(item["optional"], "optional", where)]
+        else:
+            items.append(item)
     return tuple(_hole_or(item, where, lambda option: _source(option, [*known, "none"], where)) for item in items)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from nas.errors import SpaceError, nearest
 from nas.space import plan as plans
 from nas.space.decide import Choose, Decisions, decide, open_nodes
+from nas.space.match import find_decisions
 from nas.space.spec import Choice, Hole, Scalar, Spec, has_holes
 
 
@@ -76,6 +77,19 @@ class SearchSpace:
                 known = "is not active here" if key in self.holes else "is unknown"
                 raise SpaceError(f"the decision {key} {known}", hint=nearest(key, architecture.decisions))
         return architecture
+
+    def find(self, architecture: Architecture, *, outputs: bool = True) -> Architecture | None:
+        """The member of this space with the cells of ``architecture`` (or its network, where that is open), or None.
+
+        ``outputs=False`` takes a cell that puts out other states for the same: the released cells of NASNet-A and
+        AmoebaNet put out some states that they also read, which the rule of their papers does not say.
+        """
+        decisions = find_decisions(self.spec, architecture.spec, outputs=outputs)
+        return None if decisions is None else self.architecture(decisions)
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether :meth:`find` finds it, outputs included."""
+        return self.find(architecture) is not None
 
     def complete(self, decisions: Decisions, rng: random.Random) -> Architecture:
         """The architecture that keeps those of ``decisions`` that are active and valid and draws the others."""

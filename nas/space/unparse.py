@@ -61,7 +61,10 @@ def _cell(cell: Cell) -> dict[str, Any]:
     page["output"] = cell.output if isinstance(cell.output, str) else [_value(item) for item in cell.output]
     default = Cell(name=cell.name, inputs=cell.inputs, layers=cell.layers)
     page |= {w: getattr(cell, w) for w in ("combine", "stride") if getattr(cell, w) != getattr(default, w)}
-    page |= {w: _node(getattr(cell, w)) for w in ("match", "match_output") if getattr(cell, w) != getattr(default, w)}
+    if cell.match != default.match:
+        page["match"] = _node(cell.match) if cell.match else None
+    if cell.match_output != default.match_output:
+        page["match_output"] = _node(cell.match_output)
     return page
 
 
@@ -76,6 +79,11 @@ def _layer(layer: Layer, *, named: bool) -> Any:
     if not layer.scale:
         words["scale"] = False
     return words | _words(node) if words else node
+
+
+def _numbered(layers: tuple[Layer, ...]) -> list[Any]:
+    """A nested list, whose layers are named by their place unless they say otherwise."""
+    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
 
 
 def _words(node: Any) -> dict[str, Any]:
@@ -93,9 +101,9 @@ def _node(node: Any) -> Any:
             words = {"channels": node.channels, "stride": node.stride}
             return {"cell": node.cell} | {w: _value(v) for w, v in words.items() if v is not None}
         case Sequential():
-            return [_layer(layer, named=False) for layer in node.layers]
+            return _numbered(node.layers)
         case Parallel():
-            page = {"branches": [_layer(branch, named=False) for branch in node.branches], "combine": _value(node.combine)}
+            page = {"branches": _numbered(node.branches), "combine": _value(node.combine)}
             return page | ({"match": _node(node.match)} if node.match else {})
         case Repeat():
             return _repeat(node)

@@ -63,6 +63,7 @@ CONVOLUTIONS = [
     call("transposed_conv", MAP, out_channels=4),
     call("transposed_conv", MAP, out_channels=4, kernel_size=3, bias=False),
     call("transposed_conv", MAP, out_channels=4, kernel_size=5, stride=1),
+    call("lenet_partial_conv", (6, 7, 8)),
     call("upsample", MAP),
     call("upsample", MAP, scale=3, mode="bilinear"),
     call("upsample_conv", MAP, out_channels=4),
@@ -107,6 +108,8 @@ WIRING = [
     call("scale", MAP, factor=0.3),
     call("drop_path", MAP, drop_prob=0.5),
     call("drop_path", TOKENS, drop_prob=0.5),
+    call("unet_up", (8, 4, 3), (5, 8, 6)),
+    call("unet_up", (8, 4, 3), (5, 9, 7), mode="bilinear"),
     call("channel_shuffle", MAP, groups=4),
     call("flatten", MAP),
     call("dropout", MAP),
@@ -219,11 +222,27 @@ TRANSFORMERS = [
     call("mixer_block", TOKENS),
     call("mixer_block", TOKENS, token_channels=3, hidden_channels=5),
     *strided("coatnet_block", out_channels=8, head_channels=4),
+    *strided("coatnet_block", out_channels=12, head_channels=6, mlp_ratio=1.5),
+    *strided("coatnet_mbconv", out_channels=8),
+    *strided("coatnet_mbconv", out_channels=6, se_ratio=0.0),
     call("t2t_transformer", TOKENS, out_channels=6),
     call("t2t_performer", TOKENS, out_channels=6),
 ]
 
-CASES = [*CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS, *TRANSFORMERS]
+SEQUENCES = [
+    *(call(name, TOKENS, out_channels=6) for name in ("lstm", "gru")),
+    *(call(name, TOKENS, out_channels=6, num_layers=2, bidirectional=True) for name in ("lstm", "gru")),
+    call("s4", TOKENS),
+    call("s4", (8, 5), state_size=4),
+    call("s4", (1, 5), state_size=4),
+    call("mamba", TOKENS),
+    call("mamba", (12, 20), state_size=3, expansion=1, kernel_size=2),
+    call("mamba", (2, 4)),
+]
+
+CASES = [
+    *CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS, *TRANSFORMERS, *SEQUENCES,
+]  # fmt: skip
 
 
 def sketched(case: Case) -> Sketch:

@@ -151,6 +151,14 @@ def swin() -> Iterator[Layer]:
     yield from [layer("layer_norm_2d"), *head()]
 
 
+def coatnet() -> Iterator[Layer]:
+    yield from [layer("conv_bn_act", 64, stride=2, activation="gelu"), layer("conv", 64, bias=False)]
+    yield from stages("coatnet_mbconv", (2, 3), (96, 192), first=2)
+    yield from stages("coatnet_block", (5, 2), (384, 768), first=2)
+    yield from [layer("global_avg_pool"), layer("layer_norm"), layer("linear", out_features=768), layer("tanh")]
+    yield layer("classifier", num_classes=1000)
+
+
 def mixer() -> Iterator[Layer]:
     yield layer("patch_embed", 512)
     yield from [layer("mixer_block")] * 8
@@ -160,6 +168,19 @@ def mixer() -> Iterator[Layer]:
 VGG_16 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
 
 NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
+    "LeNet-5 before its fixed last layer": (
+        (1, 32, 32), [
+            layer("conv", 6, kernel_size=5, padding=0), layer("subsampling"), layer("lenet_partial_conv"),
+            layer("subsampling"), layer("conv", 120, kernel_size=5, padding=0), layer("flatten"),
+            layer("linear", out_features=84)],
+        60000, 117600 + 60 * 25 * 100 + 48000 + 10080),
+    "AlexNet": (
+        (3, 227, 227), [
+            layer("conv", 96, kernel_size=11, stride=4, padding=0), layer("local_response_norm"),
+            layer("max_pool", stride=2, padding=0), layer("conv", 256, kernel_size=5, groups=2),
+            layer("local_response_norm"), layer("max_pool", stride=2, padding=0), layer("conv", 384),
+            layer("conv", 384, groups=2), layer("conv", 256, groups=2), layer("max_pool", stride=2, padding=0),
+            layer("mlp_head", num_classes=1000)], 60965224, 724406816),
     "VGG-16": ((3, 224, 224), [*(layer("conv", c) if c else layer("max_pool", kernel_size=2, stride=2) for c in VGG_16),
                                layer("mlp_head", num_classes=1000)], 138357544, 15470264320),
     "ResNet-18": ((3, 224, 224), [*STEM, *stages("basic_block", (2, 2, 2, 2), (64, 128, 256, 512)), *head()],
@@ -231,6 +252,7 @@ NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
     "T2T-ViT_t-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_transformer")), 21541070 - 197 * 384, 6088721920),
     "PiT-S": ((3, 224, 224), list(pit()), 23461912, 2870796096),
     "Swin-T": ((3, 224, 224), list(swin()), 28288354, 4490566656),
+    "CoAtNet-0": ((3, 224, 224), list(coatnet()), 25036820, 4546507776),
     "MLP-Mixer-S/16": ((3, 224, 224), list(mixer()), 18528264, 3776958464),
 }  # fmt: skip
 

@@ -14,7 +14,8 @@ def stepped_s4(layer: S4, length: int) -> Tensor:
     """The impulse response of ``layer`` from its discretised state space, one token after the other."""
     half = torch.complex(-layer.log_decay.exp(), layer.frequency)
     eigenvalues, p, b, c = (
-        torch.cat([v, v.conj()], dim=1) for v in (half, *(torch.view_as_complex(v) for v in (layer.p, layer.b, layer.c)))
+        torch.cat([v, v.conj()], dim=1)
+        for v in (half, *(torch.view_as_complex(v) for v in (layer.p, layer.b, layer.c)))
     )
     responses = []
     for h in range(len(half)):
@@ -49,7 +50,7 @@ def test_s4_convolves_with_its_recurrences_impulse_response(length: int) -> None
 
 
 def test_hippo_is_the_legendre_matrix() -> None:
-    """diag - p p*, with both of each conjugate pair, has the eigenvalues of the matrix that HiPPO-LegS defines: 1 to N."""
+    """With both of each conjugate pair, diag - p p* has the eigenvalues of the triangular HiPPO-LegS: -1 to -N."""
     eigenvalues, p, _ = (torch.cat([v, v.conj()]) for v in hippo_legs(6))
     spectrum = torch.linalg.eigvals(torch.diag(eigenvalues) - torch.outer(p, p.conj()))
     torch.testing.assert_close(spectrum.real.sort().values, -torch.arange(6.0, 0, -1, dtype=torch.float64))

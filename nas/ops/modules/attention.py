@@ -80,7 +80,7 @@ class WindowAttention(nn.Module):
     """Attention inside the windows of a map, with a learned bias per head and displacement (Swin).
 
     With ``shift`` the windows are moved by half their size around the map's border; what was not next to each other is
-    masked. A map of a single window is never shifted. (N, C, H, W) to the same.
+    masked. An axis of a single window is never shifted. (N, C, H, W) to the same.
     """
 
     index: Tensor
@@ -90,13 +90,13 @@ class WindowAttention(nn.Module):
                  shift: bool = False) -> None:  # fmt: skip
         super().__init__()
         self.num_heads, self.window_size = num_heads, window_size
-        self.shift = window_size // 2 if shift and max(input_size) > window_size else 0
+        self.shift = tuple(window_size // 2 if shift and size > window_size else 0 for size in input_size)
         self.qkv = nn.Linear(in_channels, 3 * in_channels)
         self.project = nn.Linear(in_channels, in_channels)
         self.bias = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.bias, std=0.02)
         self.register_buffer("index", relative_index(window_size, window_size), persistent=False)
-        self.register_buffer("mask", self.shift_mask(*input_size) if self.shift else None, persistent=False)
+        self.register_buffer("mask", self.shift_mask(*input_size) if any(self.shift) else None, persistent=False)
 
     def windows(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to (N * windows, window * window, C)."""
@@ -108,11 +108,11 @@ class WindowAttention(nn.Module):
     def shift_mask(self, height: int, width: int) -> Tensor:
         """Large negative numbers for pairs of pixels that the shift brought together: (windows, 1, L, L)."""
         regions = torch.zeros(1, height, width, 1)
-        for axis, size in ((1, height), (2, width)):
-            if size > self.window_size:
-                region = (torch.arange(size) >= size - self.window_size).float()
-                region = region + (torch.arange(size) >= size - self.shift)
-                regions = 3 * regions + region.view([size if i == axis else 1 for i in range(4)])
+        for size, shift, shape in ((height, self.shift[0], (-1, 1, 1)), (width, self.shift[1], (-1, 1))):
+            if shift:
+                place = torch.arange(size)
+                region = (place >= size - self.window_size).float() + (place >= size - shift)
+                regions = 3 * regions + region.view(shape)
         region_of = self.windows(regions).squeeze(-1)
         return (region_of[:, None] != region_of[:, :, None])[:, None] * -100.0
 
@@ -120,8 +120,8 @@ class WindowAttention(nn.Module):
         n, channels, height, width = x.shape
         w, heads = self.window_size, self.num_heads
         x = x.permute(0, 2, 3, 1)
-        if self.shift:
-            x = x.roll((-self.shift, -self.shift), (1, 2))
+        if any(self.shift):
+            x = x.roll((-self.shift[0], -self.shift[1]), (1, 2))
         qkv = self.qkv(self.windows(x)).view(-1, w * w, 3, heads, channels // heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         bias = self.bias[self.index].permute(2, 0, 1)[None]
@@ -130,31 +130,6 @@ class WindowAttention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         y = self.project(y.transpose(1, 2).reshape(-1, w * w, channels))
         y = y.view(n, height // w, width // w, w, w, channels).transpose(2, 3).reshape(n, height, width, channels)
-        if self.shift:
-            y = y.roll((self.shift, self.shift), (1, 2))
+        if any(self.shift):
+            y = y.roll(self.shift, (1, 2))
         return y.permute(0, 3, 1, 2)
-
-
-class RelativeAttention(nn.Module):
-    """Attention over all pixels of a map, with a learned bias per head and displacement (CoAtNet)."""
-
-    index: Tensor
-
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int,
-                 head_channels: int = 32) -> None:  # fmt: skip
-        super().__init__()
-        height, width = input_size
-        self.num_heads = out_channels // head_channels
-        self.qkv = nn.Conv2d(in_channels, 3 * out_channels, 1)
-        self.project = nn.Conv2d(out_channels, out_channels, 1)
-        self.bias = nn.Parameter(torch.zeros((2 * height - 1) * (2 * width - 1), self.num_heads))
-        nn.init.trunc_normal_(self.bias, std=0.02)
-        self.register_buffer("index", relative_index(height, width), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
-        qkv = self.qkv(x).view(n, 3, self.num_heads, -1, height * width).transpose(3, 4)
-        q, k, v = qkv.unbind(1)
-        bias = self.bias[self.index].permute(2, 0, 1)[None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.project(y.transpose(2, 3).reshape(n, -1, height, width))

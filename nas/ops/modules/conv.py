@@ -169,3 +169,20 @@ class UpsampleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(self.upsample(x))
+
+
+class LeNetPartialConv(nn.Module):
+    """LeNet-5's third layer: each of 16 maps sees 3, 4 or all of the 6 input maps (LeCun et al. 1998, table I)."""
+
+    SEEN = (
+        (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
+        (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
+        (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5),
+    )  # fmt: skip
+
+    def __init__(self, kernel_size: int = 5) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(len(seen), 1, kernel_size) for seen in self.SEEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([conv(x[:, seen]) for conv, seen in zip(self.convs, self.SEEN, strict=True)], dim=1)

@@ -14,12 +14,13 @@ class MaxPool(nn.Module):
     """Max pooling.
 
     Padding None gives the input's size over the stride, rounded up; an even kernel then pads right and below.
+    ``ceil_mode`` rounds up under a padding that is given.
     """
 
     def __init__(self, kernel_size: int = 3, stride: int = 1, padding: int | None = None,
                  ceil_mode: bool = False) -> None:  # fmt: skip
         super().__init__()
-        self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode
+        self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode and padding is not None
         self.padding = (kernel_size - 1) // 2 if padding is None else padding
         self.extra = padding is None and kernel_size % 2 == 0
 
@@ -33,12 +34,13 @@ class AvgPool(nn.Module):
     """Average pooling; padding is left out of the mean unless ``count_padding``.
 
     Padding None gives the input's size over the stride, rounded up; an even kernel then pads right and below.
+    ``ceil_mode`` rounds up under a padding that is given.
     """
 
     def __init__(self, kernel_size: int = 3, stride: int = 1, padding: int | None = None, ceil_mode: bool = False,
                  count_padding: bool = False) -> None:  # fmt: skip
         super().__init__()
-        self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode
+        self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode and padding is not None
         self.count_padding = count_padding
         self.padding = (kernel_size - 1) // 2 if padding is None else padding
         self.extra = padding is None and kernel_size % 2 == 0

@@ -28,9 +28,9 @@ def hippo_legs(size: int) -> tuple[Tensor, Tensor, Tensor]:
 class S4(nn.Module):
     """Structured state space layer in convolution mode: one linear state space a feature, GELU, a gated linear layer.
 
-    Each has the state matrix diag(eigenvalues) - p p* (conjugate pairs, ``state_size`` in all), discretised by the bilinear
-    rule. Its impulse response over the L tokens is found from its transfer function at the L roots of unity, and convolved
-    with the input by FFT. ``c`` is the output vector times (I - A^L), as in the paper.
+    Each has the state matrix diag(eigenvalues) - p p* (conjugate pairs, ``state_size`` in all), discretised by the
+    bilinear rule. Its impulse response over the L tokens is found from its transfer function at the L roots of unity,
+    and convolved with the input by FFT. ``c`` is the output vector times (I - A^L), as in the paper.
     """
 
     def __init__(self, in_channels: int, state_size: int = 16) -> None:
@@ -86,8 +86,8 @@ def scan(decay: Tensor, inputs: Tensor) -> Tensor:
 class Mamba(nn.Module):
     """Selective state space layer: the step and the input and output vectors of the recurrence depend on the token.
 
-    Linear to twice the inner width; one half passes a causal depthwise convolution, SiLU and the selective scan, the other
-    gates it; linear back.
+    Linear to twice the inner width; one half passes a causal depthwise convolution, SiLU and the selective scan, the
+    other gates it; linear back.
     """
 
     def __init__(self, in_channels: int, state_size: int = 16, expansion: int = 2, kernel_size: int = 4) -> None:

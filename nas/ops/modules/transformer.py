@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.ops.modules.activation import make_activation
-from nas.ops.modules.attention import RelativeAttention, SelfAttention, WindowAttention
+from nas.ops.modules.attention import SelfAttention, WindowAttention
 from nas.ops.modules.norm import LayerNorm2d
 from nas.ops.modules.wiring import DropPath
 
@@ -90,31 +90,6 @@ class MixerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.tokens(self.norm1(x)))
         return x + self.drop_path(self.channels(self.norm2(x)))
-
-
-class CoAtNetBlock(nn.Module):
-    """Transformer block on a map with relative attention; a stride average-pools both paths first (CoAtNet)."""
-
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int, stride: int = 1,
-                 head_channels: int = 32, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:  # fmt: skip
-        super().__init__()
-        pooled = (-(-input_size[0] // stride), -(-input_size[1] // stride))
-        same = stride == 1 and in_channels == out_channels
-        self.stride = stride
-        self.norm1 = LayerNorm2d(in_channels)
-        self.attention = RelativeAttention(in_channels, pooled, out_channels, head_channels)
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-        self.norm2 = LayerNorm2d(out_channels)
-        hidden = int(out_channels * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Conv2d(out_channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, out_channels, 1))
-        self.drop_path = DropPath(drop_path)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return x if self.stride == 1 else F.avg_pool2d(x, self.stride, ceil_mode=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.shortcut(self.pool(x)) + self.drop_path(self.attention(self.pool(self.norm1(x))))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class T2TTransformer(nn.Module):

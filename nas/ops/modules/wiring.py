@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nas.ops.modules.conv import FactorizedReduction, ReLUConvBN
 
@@ -102,3 +103,25 @@ class ChannelShuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, channels, height, width = x.shape
         return x.view(n, self.groups, channels // self.groups, height, width).transpose(1, 2).flatten(1, 2)
+
+
+class UNetUp(nn.Module):
+    """Doubles the first input's size and puts it beside the second, an earlier, larger map (Ronneberger et al. 2015).
+
+    ``transposed`` halves the channels by a transposed convolution; ``bilinear`` keeps them. Where a size was odd the
+    enlarged map is padded to the earlier one's.
+    """
+
+    def __init__(self, in_channels: int, mode: str = "transposed") -> None:
+        super().__init__()
+        self.up: nn.Module
+        if mode == "transposed":
+            self.up = nn.ConvTranspose2d(in_channels, in_channels // 2, 2, 2)
+        else:
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+
+    def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
+        x = self.up(x)
+        dy, dx = earlier.shape[2] - x.shape[2], earlier.shape[3] - x.shape[3]
+        x = F.pad(x, (dx // 2, dx - dx // 2, dy // 2, dy - dy // 2))
+        return torch.cat([earlier, x], dim=1)
