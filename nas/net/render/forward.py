@@ -38,6 +38,7 @@ class _Forward:
         self.variable: dict[str, str] = {name: name for name in inputs}
         self.held: dict[str, str] = {name: name for name in inputs}
         self.later: dict[str, _Expression] = {}
+        self.labels: dict[str, str] = {}
         self.done: set[str] = set()
 
     def run(self) -> list[str]:
@@ -72,6 +73,7 @@ class _Forward:
         self.done |= {p.name for p in inner}
         for p in inner[1:]:
             self.left[p.inputs[0]] -= 1
+        self.labels[place.exit] = place.path
         self.value(place.exit, _Expression(f"{access}({self.text(place.entry)})", self.bases(place.entry)))
 
     def cell(self, piece: Piece, access: str) -> None:
@@ -96,7 +98,7 @@ class _Forward:
         parts = [self.text(name) for name in piece.inputs]
         reads = tuple(base for name in piece.inputs for base in self.bases(name))
         source: Doc = f" {piece.join} ".join(parts)
-        if piece.join == "cat":
+        if piece.join == "cat" and len(parts) > 1:
             source = call("torch.cat", [bracket(parts), f"dim={2 if piece.tokens else 1}"])
         self.value(piece.name, _Expression(source, reads))
         for name in piece.inputs:
@@ -189,6 +191,7 @@ class _Forward:
 
     def target(self, name: str, reads: tuple[str, ...], avoid: tuple[str, ...]) -> str:
         """The variable of what it was computed from where that is not read again, else one of its own."""
+        name = self.labels.get(name, name)
         own = self.variable[reads[0]] if len(set(reads)) == 1 else ""
         if own and own not in avoid and self.free(own) and (own == "x" or "." not in name):
             return "x" if "x" in self.held and self.free("x") else own

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nas.net.render.layout import Doc, Group, call, literal
+from nas.net.render.layout import Doc, call, literal
 from nas.net.render.units import Classes, Maker, Step, Unit
 from nas.ops import Sketch
 
@@ -306,33 +306,33 @@ class _Merge:
             if all(word not in s.kwargs for s in group.values()):
                 continue
             values = {u: s.kwargs.get(word, default) for u, s in group.items()}
-            text, expr = self.argument(name, word, values, maker, sources)
+            text, expr = self.argument(name, word, values, list(group.values()), sources)
             if word in ("out_channels", "out_features"):
                 out = expr
-            if default is not EMPTY and text == _plain(default):
+            if default is not EMPTY and text == literal(default):
                 continue
             words[word] = text
         return call(maker.name, _arguments(maker, words)), out
 
-    def argument(self, name: str, word: str, values: Mapping[int, Any], maker: Maker, sources: list[Expr]) -> tuple[str, Expr | None]:
+    def argument(
+        self, name: str, word: str, values: Mapping[int, Any], steps: list[Step], sources: list[Expr]
+    ) -> tuple[str, Expr | None]:
         """An argument as source: a channel expression, a literal, or an argument of the class."""
         some = next(iter(values.values()))
         if isinstance(some, Classes):
             self.params.setdefault("num_classes", Param("int", tuple(Classes(values.get(u, some)) for u in self.uses)))
             return "num_classes", None
-        source = _source_of(word, maker, sources)
+        source = _source_of(word, steps[0].maker, sources)
         if source and all(source.values[u] == v for u, v in values.items()):
             return self.use(source), None
-        if word == "groups" and some != 1 and len(sources) == 1 and all(sources[0].values[u] == v for u, v in values.items()):
+        if word == "groups" and some != 1 and all(s.kwargs["in_channels"] == s.kwargs.get("out_channels") == s.kwargs[word] for s in steps):
             return self.use(sources[0]), None
         if word in _SIZE_WORDS and all(isinstance(v, int) for v in values.values()):
-            if self.given is not None and sources[0].values == (some,) and sources[0].text == "in_channels" and word == "out_channels":
-                return literal(some), Expr(literal(some), (some,))
             expr = self.size(values) if word in ("out_channels", "channels") or len(set(values.values())) > 1 else None
             if expr:
                 return self.use(expr), expr
         if len(set(map(repr, values.values()))) == 1:
-            text = _plain(some)
+            text = literal(some)
             return text, Expr(text, (some,) * len(self.units)) if isinstance(some, int) else None
         return self.own(name, word, values), None
 
@@ -344,9 +344,8 @@ class _Merge:
         common = Counter(map(repr, values.values())).most_common(1)[0][0]
         filler = next(v for v in values.values() if repr(v) == common)
         full = tuple(values.get(u, filler) for u in self.uses)
-        kinds = {type(v) for v in full}
         word = self.fresh(word if word not in self.params else f"{_identifier(name)}_{word}")
-        self.params[word] = Param(_annotation(kinds, full), full)
+        self.params[word] = Param(_annotation(full), full, 1 if word == "stride" and 1 in full else EMPTY)
         return word
 
 
@@ -407,15 +406,11 @@ def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
-def _plain(value: Any) -> str:
-    return literal(value) if not isinstance(value, Group) else ""
-
-
 def _same(a: Any, b: Any) -> bool:
     return bool(a == b) and type(a) is type(b)
 
 
-def _annotation(kinds: set[type], values: tuple[Any, ...]) -> str:
+def _annotation(values: tuple[Any, ...]) -> str:
     names = sorted({_type_name(v) for v in values})
     return " | ".join([n for n in names if n != "None"] + (["None"] if "None" in names else []))
 

@@ -18,7 +18,7 @@ from nas.net.render.forward import forward_lines
 from nas.net.render.layout import call, lay_out, prose
 from nas.net.render.merge import EMPTY, Different, Expr, Merged, Param, merge
 from nas.net.render.source import Imported, Sources, names_in
-from nas.net.render.tree import construct, dictionary, fill_gaps, module_list, plant
+from nas.net.render.tree import check_inputs, construct, dictionary, fill_gaps, module_list, plant
 from nas.net.render.units import Classes, Maker, Step, Unit, maker_of, regroup
 from nas.ops import Sketch
 
@@ -217,11 +217,14 @@ def _head(head: Head) -> str:
     body: list[str] = []
     for line in head.lines:
         body += prose(line) or [""]
+    if len(lines) == 1 and not body:
+        return f'"""{lines[0]}"""'
     return "\n".join([f'"""{lines[0]}', *lines[1:], *(["", *body] if body else []), '"""'])
 
 
 def _class_text(cls: _Class) -> str:
     merged = cls.merged
+    check_inputs(merged.inputs)
     pieces = fill_gaps(merged.pieces)
     root = plant(pieces, merged.output)
     base = "Module" if all(n.isidentifier() for n in root.children) else "ModuleList" if root.listed else "ModuleDict"

@@ -82,14 +82,13 @@ def _parse(module: str) -> _Module:
         raise ExportError(f"the source of {module} cannot be read", got=str(error)) from None
     parsed, lines, end = _Module(), text.splitlines(), 0
     for node in ast.parse(text).body:
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                alias = name.asname or name.name
-                parsed.imports[alias] = Imported(name.name, None, alias)
-        elif isinstance(node, ast.ImportFrom):
-            for name in node.names:
-                alias = name.asname or name.name
-                parsed.imports[alias] = Imported(node.module or "", name.name, alias)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for item in node.names:
+                alias = item.asname or item.name
+                if isinstance(node, ast.Import):
+                    parsed.imports[alias] = Imported(item.name, None, alias)
+                else:
+                    parsed.imports[alias] = Imported(node.module or "", item.name, alias)
         else:
             for name in _defined(node):
                 first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])

@@ -108,11 +108,22 @@ def _find_chains(place: Place, reads: Counter[str], joined: set[str]) -> None:
 
 def _check_names(place: Place, kind: type[nn.Module]) -> None:
     for name, child in place.children.items():
-        bad = not name.isascii() or not name.replace("_", "a").isalnum() or keyword.iskeyword(name) or name.startswith("__")
-        if bad or hasattr(kind, name) or name in ("training", "self", "x"):
+        if not _writable(name) or hasattr(kind, name) or name == "training":
             raise ExportError("a layer's name that a module cannot have in Python", where=child.path, got=name, hint="Rename the layer.")
         if child.children:
             _check_names(child, nn.Sequential if child.is_chain else nn.ModuleList if child.listed else nn.ModuleDict)
+
+
+def check_inputs(names: Sequence[str]) -> None:
+    """Raise ExportError for an input of a cell that cannot be an argument in Python."""
+    for name in names:
+        if not _writable(name) or name in ("self", "torch", "nn", "cell") or name[0].isdigit():
+            raise ExportError("a cell's input has a name that an argument cannot have in Python", got=name, hint="Rename the input.")
+
+
+def _writable(name: str) -> bool:
+    plain = name.isascii() and name.replace("_", "a").isalnum()
+    return plain and not keyword.iskeyword(name) and not name.startswith("__")
 
 
 def construct(place: Place, local: dict[str, str]) -> Doc:
