@@ -47,7 +47,9 @@ VERBS = {
             name="show", summary="Print a search space, an architecture or a run.",
             usage="nas show SPACE|ARCHITECTURE|RUN [key=value ...]", words=("what",), run=_late("show"),
             keys={"input": "an architecture's input, e.g. 3x64x64", "num_classes": "an architecture's classes",
-                  "width": "multiplier of its channels", "depth": "multiplier of its repeats"},
+                  "width": "multiplier of its channels", "depth": "multiplier of its repeats",
+                  "network.LAYER.WORD": "another value for a word of the page, e.g. network.stage1.repeat=4"},
+            open_keys="network.",
             flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
         ),
         Verb(

@@ -32,7 +32,8 @@ class Verb:
     """A verb: what it does, how it is written, what it takes, and the function that does it.
 
     ``words`` names the positional words (a trailing ``?`` makes one optional); ``keys`` says what each key means; ``run``
-    returns the document that ``--json`` prints, having printed what a person reads otherwise.
+    returns the document that ``--json`` prints, having printed what a person reads otherwise; keys that begin with
+    ``open_keys`` need no description.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Verb:
     keys: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     repeatable: tuple[str, ...] = ()
-    open_keys: bool = False
+    open_keys: str = "\0"
 
 
 def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
@@ -75,7 +76,7 @@ def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
 
 
 def _add_key(verb: Verb, keys: dict[str, Any], key: str, value: str) -> None:
-    if key not in verb.keys and not verb.open_keys:
+    if key not in verb.keys and not key.startswith(verb.open_keys):
         raise UsageError(f"unknown key of nas {verb.name}", got=key, expected=", ".join(verb.keys) or "no keys",
                          hint=nearest(key, verb.keys))  # fmt: skip
     if key in verb.repeatable:

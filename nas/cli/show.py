@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from nas.cli.arguments import Arguments
 from nas.errors import NasError, UsageError, nearest
 from nas.net.graph import Graph, Size
@@ -21,7 +23,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
     what = arguments.words[0]
     try:
-        page = load_page(what)
+        changes = {key: yaml.safe_load(value) for key, value in arguments.keys.items() if "." in key}
+        page = load_page(what, changes)
     except NasError as error:
         document = _run_document(what, error)
         if not arguments.json:
@@ -79,7 +82,7 @@ def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, i
 def _size(arguments: Arguments) -> Size:
     from nas.search.config import SizeWords
 
-    words = SizeWords.parse(dict(arguments.keys), "size")
+    words = SizeWords.parse({key: value for key, value in arguments.keys.items() if "." not in key}, "size")
     return replace(Size(), width=words.width or 1.0, depth=words.depth or 1.0, input=words.input, num_classes=words.num_classes)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from nas.cli.arguments import Arguments
 from nas.report.text import big, table
-from nas.space.library import bundled_architectures, bundled_spaces, load_architecture, load_space
+from nas.space.library import bundled_architectures, bundled_spaces, load_space
+from nas.space.parse import parse_page
+from nas.space.search_space import Architecture
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -29,8 +31,8 @@ def _architectures(arguments: Arguments) -> dict[str, Any]:
     from nas.net.lower import lower
 
     rows: list[dict[str, Any]] = []
-    for name in bundled_architectures():
-        architecture = load_architecture(name)
+    for name, page in bundled_architectures().items():
+        architecture = Architecture(parse_page(page))
         graph = lower(architecture)
         rows.append({"name": name, "reference": architecture.spec.reference, "num_params": graph.num_params, "macs": graph.macs,
                      "input": list(architecture.spec.input)})  # fmt: skip

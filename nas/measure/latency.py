@@ -16,7 +16,8 @@ from torch import nn
 
 from nas.errors import MeasureError
 from nas.measure.device import Run, Timer, clock_mhz, device_name, find_device, quiet
-from nas.measure.protocol import Limits, Pair, Turn, measure_ratio, sample, summarise, warm_up
+from nas.measure.fold import fold_batch_norms
+from nas.measure.protocol import Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,6 +27,7 @@ BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
 
 CALIBRATION_S = 1.5
+"""The least time spent on the reference's quiet time, once per conditions and record."""
 
 _process_anchors = Anchors()
 
@@ -34,8 +36,8 @@ _process_anchors = Anchors()
 class Latency:
     """Milliseconds of one forward pass of a whole batch, with the conditions they were measured under.
 
-    ``low_ms`` and ``high_ms`` bound the median (order statistics, 95 % unless the limits say otherwise); ``iqr_ms`` and
-    ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the median ratio to the reference
+    ``low_ms`` and ``high_ms`` bound the median with that ``confidence`` (order statistics); ``iqr_ms`` and ``p95_ms``
+    are of single runs. All are corrected for drift: ``relative`` is the median ratio to the reference
     network, which takes ``reference_ms`` in quiet times, and ``median_ms`` is their product. During this measurement
     the reference ran ``reference_drift`` (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were
     interrupted.
@@ -44,6 +46,7 @@ class Latency:
     median_ms: float
     low_ms: float
     high_ms: float
+    confidence: float
     iqr_ms: float
     p95_ms: float
     n: int
@@ -91,14 +94,14 @@ class _Conditions:
     def prepare(self, model: nn.Module, shape: tuple[int, ...], batch: int) -> Run:
         """A copy of the model on the device with a fixed random input, as something to call."""
         dtype, layout = DTYPES[self.dtype], MEMORY_FORMATS[self.memory_format]
-        net = copy.deepcopy(model).eval().to(device=self.device, dtype=dtype)
-        net = net.to(memory_format=layout)  # type: ignore[call-overload]
         data = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
         data = data.to(device=self.device, dtype=dtype).contiguous(memory_format=layout)
         try:
+            net = copy.deepcopy(model).eval().to(device=self.device, dtype=dtype)
+            net = net.to(memory_format=layout)  # type: ignore[call-overload]
             net(data)
             return _captured(net, data) if self.graph else lambda: net(data)
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # the network's own code may raise anything
             raise MeasureError(f"the network does not run on {self.device} in {self.dtype}: {_first_line(error)}",
                                expected=f"a network that takes an input {(batch, *shape)}") from error  # fmt: skip
 
@@ -119,7 +122,7 @@ def measure_latency(
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
     conditions = _conditions(device, batch, threads, dtype, memory_format, graph)
-    model = _folded(model) if fold_batch_norm else model
+    model = fold_batch_norms(model) if fold_batch_norm else model
     with quiet(conditions.device, threads, cores) as timer:
         net = conditions.prepare(model, input_shape, batch)
         reference = conditions.prepare(reference_net(), REFERENCE_SHAPE, 1)
@@ -130,8 +133,9 @@ def measure_latency(
         mhz = clock_mhz(conditions.device)
     unit = anchor * 1000
     return Latency(
-        median_ms=ratio.median * unit, low_ms=ratio.low * unit, high_ms=ratio.high * unit, iqr_ms=ratio.iqr * unit,
-        p95_ms=ratio.p95 * unit, n=ratio.n, rejected=ratio.rejected, attempts=ratio.attempts, relative=ratio.median,
+        median_ms=ratio.median * unit, low_ms=ratio.low * unit, high_ms=ratio.high * unit,
+        confidence=limits.confidence, iqr_ms=ratio.iqr * unit, p95_ms=ratio.p95 * unit,
+        n=ratio.n, rejected=ratio.rejected, attempts=ratio.attempts, relative=ratio.median,
         reference_ms=unit, reference_drift=ratio.reference / anchor - 1, device=str(conditions.device),
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
         cores=tuple(cores) if cores is not None else None, memory_format=memory_format,
@@ -152,16 +156,6 @@ def _conditions(device: str, batch: int, threads: int, dtype: str, memory_format
         raise MeasureError("graph replay exists on CUDA only", got=device)
     return _Conditions(device=found, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format,
                        graph=graph)  # fmt: skip
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        return fuse(copy.deepcopy(model).eval())
-    except Exception as error:  # tracing runs the model's own code, which may raise anything
-        raise MeasureError(f"batch norms cannot be folded, the network cannot be traced: {_first_line(error)}",
-                           hint="Measure it with `fold_batch_norm=False`.") from error  # fmt: skip
 
 
 def _captured(net: nn.Module, data: torch.Tensor) -> Run:
@@ -200,15 +194,14 @@ def _burst(timer: Timer, run: Run) -> int:
 
 
 def _calibrate(timer: Timer, reference: Run) -> float:
-    """Seconds that the reference takes in quiet times: what the protocol makes of pairs of it with itself."""
+    """Seconds that the reference takes in quiet times, from pairs of it with itself."""
     turn = _turns(timer, reference, reference)
-    limits = Limits(min_s=CALIBRATION_S, max_s=CALIBRATION_S, max_rejected=0.9)
+    limits = Limits(min_s=CALIBRATION_S, max_s=10 * CALIBRATION_S)
     warm_up(turn, limits.warmup_s)
-    ratio = summarise(sample(turn, limits), limits.confidence)
-    if ratio is None:
-        raise MeasureError("the reference could not be timed: every run was interrupted by other processes",
+    if (seconds := quiet_time(sample(turn, limits))) is None:
+        raise MeasureError("the reference could not be timed: its runs were interrupted by other processes",
                            hint="Wait until the device is quiet.")  # fmt: skip
-    return ratio.reference
+    return seconds
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ def lock_folder() -> Path:
 
     Raises MeasureError when somebody else owns it.
     """
-    folder = Path(tempfile.gettempdir()) / f"nas-{getpass.getuser()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"nas-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
         raise MeasureError("the folder for device locks belongs to another user", where=str(folder),
@@ -39,8 +40,8 @@ def device_lock(device: str, timeout_s: float = 600.0, folder: Path | None = Non
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout:
-        raise MeasureError(f"device {device!r} stayed in use by another measurement for {timeout_s:g} s",
-                           where=str(path), hint="Wait for the other run, or allow a longer wait.") from None  # fmt: skip
+        raise MeasureError(f"{device} stayed in use by another measurement for {timeout_s:g} s", where=str(path),
+                           hint="Wait for the other run, or allow a longer wait.") from None  # fmt: skip
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @lru_cache(maxsize=4096)
@@ -27,7 +27,7 @@ def median_rank(n: int, confidence: float) -> int:
     return n // 2
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def median_interval(values: Sequence[float] | NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
     """Distribution-free confidence interval of the median of independent ``values``; infinite when they are too few."""
     rank = median_rank(len(values), confidence)
     if rank == 0:
@@ -46,7 +46,7 @@ def settled(values: Sequence[float], window: int, tolerance: float) -> bool:
     return bool(last >= before * (1 - tolerance))
 
 
-def quieter_half(first: Sequence[float], second: Sequence[float]) -> NDArray[np.intp]:
+def quieter_half(first: ArrayLike, second: ArrayLike) -> NDArray[np.intp]:
     """Indices of the half of the pairs whose two timings, each relative to its median, are smallest together.
 
     Both sides weigh alike, so that choosing does not favour one of them; foreign load makes either of them slow.

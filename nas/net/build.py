@@ -1,12 +1,12 @@
-"""Graph to torch module. A node's dotted name is its module's name, so an export of the same graph has the same weights' names."""
+"""Graph to torch module. A node's dotted name is its module's: an export of the graph has the same names of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from nas.errors import SpaceError
 from nas.net.graph import Call, Graph
 from nas.ops import find
 
@@ -14,37 +14,62 @@ from nas.ops import find
 def build(graph: Graph) -> nn.Module:
     """The graph as a module; weights are freshly initialised from torch's global random state.
 
-    It takes one (N, C, H, W) tensor per graph input and returns the output node's tensor.
+    It takes one (N, C, H, W) tensor per graph input and returns the output node's tensor. Raises SpaceError when an
+    operation's words make no module.
     """
     return Network(graph)
 
 
+class _Step(NamedTuple):
+    """A module of the network (found by name, for it may be replaced later), what it reads, what is read no more."""
+
+    path: tuple[str, ...]
+    sources: tuple[int, ...]
+    done: tuple[int, ...]
+
+
 class Network(nn.Module):
-    """A graph's modules, run in the graph's order."""
+    """A graph's modules, run in the graph's order. A value is let go as soon as nothing reads it any more."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         slots = {name: index for index, (name, _) in enumerate(graph.inputs)}
-        steps: list[tuple[nn.Module, tuple[int, ...]]] = []
-        for node in graph.nodes:
-            module = Network(node.target) if isinstance(node.target, Graph) else make_module(node.target)
+        last_read: dict[str, int] = {}
+        for index, node in enumerate(graph.nodes):
+            module = Network(node.target) if isinstance(node.target, Graph) else make_module(node.target, node.name)
             _place(self, node.name, module)
-            steps.append((module, tuple(slots[name] for name in node.inputs)))
             slots[node.name] = len(slots)
-        self._steps = tuple(steps)
+            last_read |= dict.fromkeys(node.inputs, index)
+        last_read.pop(graph.output, None)
+        done: list[list[int]] = [[] for _ in graph.nodes]
+        for name, index in last_read.items():
+            done[index].append(slots[name])
+        self._steps = tuple(
+            _Step(tuple(node.name.split(".")), tuple(slots[name] for name in node.inputs), tuple(slots_done))
+            for node, slots_done in zip(graph.nodes, done, strict=True)
+        )
         self._output = slots[graph.output]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        values = list(inputs)
-        for module, sources in self._steps:
+        values: list[Any] = list(inputs)
+        for path, sources, done in self._steps:
+            module: Any = self
+            for name in path:
+                module = module._modules[name]
             values.append(module(*[values[source] for source in sources]))
-        return values[self._output]
+            for slot in done:
+                values[slot] = None
+        output: Tensor = values[self._output]
+        return output
 
 
-def make_module(call: Call) -> nn.Module:
-    """The module of one operation."""
-    arguments: Mapping[str, Any] = call.kwargs
-    return find(call.op).load()(**arguments)
+def make_module(call: Call, where: str | None = None) -> nn.Module:
+    """The module of one operation. Raises SpaceError when its words make no module."""
+    try:
+        return find(call.op).load()(**call.kwargs)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        said = f"no {call.op} can be made of these words: {error}"
+        raise SpaceError(said, where=where, got=str(call.kwargs)) from None
 
 
 def _place(root: nn.Module, name: str, module: nn.Module) -> None:

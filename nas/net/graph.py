@@ -21,7 +21,7 @@ class Call(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A step of a graph. ``name`` is the module's dotted name; ``inputs`` are names of earlier nodes or graph inputs."""
+    """A step of a graph: its module's dotted name, and the names of the earlier nodes or graph inputs that it reads."""
 
     name: str
     target: Call | Graph

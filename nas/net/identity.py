@@ -1,50 +1,49 @@
 """One canonical name for all spellings of a network.
 
-Two graphs are the same when they differ only in the names of nodes, in the order of the inputs of a sum, in what nothing
-reads, in doing a weightless operation twice on the same input, or in the order of a concatenation whose channels are all
-mixed afterwards (a relabelling of the next layer's weights).
+Two graphs are the same when they differ only in the names of nodes, in the order of the inputs of a sum, in what
+nothing reads, in doing a weightless operation twice on the same input, or in the order of a concatenation whose
+channels are all mixed afterwards (a relabelling of the next layer's weights). Different networks get different digits,
+unless they are made of the same steps, each with a twin of the same past and the same future.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from hashlib import blake2b
 from typing import NamedTuple
 
 from nas.net.graph import Call, Graph
-from nas.ops import Sketch, find
+from nas.net.steps import channels_of
+from nas.ops import find
 
 _RANDOM = frozenset({"dropout", "drop_path"})
 """Weightless operations that still differ from one another: each draws for itself."""
 
 
-def identity(graph: Graph) -> str:
-    """32 hexadecimal digits that are equal for equal networks."""
-    steps, output = _flatten(graph)
-    ordered = _order_matters(steps, output)
-    hashes: list[str] = []
-    for index, step in enumerate(steps):
-        sources = [hashes[i] for i in step.sources]
-        if find(step.call.op).commutative and not (step.call.op == "concat" and index in ordered):
-            sources.sort()
-        hashes.append(_hash(step.call.op, str(sorted(step.call.kwargs.items())), str(step.call.shape), *sources))
-    readers: dict[int, list[str]] = defaultdict(list)
-    for index, step in enumerate(steps):
-        for source in step.sources:
-            readers[source].append(hashes[index])
-    weightless: set[str] = set()
-    lines = [hashes[output]]
-    for index, step in enumerate(steps):
-        if step.call.num_params == 0 and step.call.op not in _RANDOM:
-            weightless.add(hashes[index])
-        else:
-            lines.append(_hash(hashes[index], *sorted(readers[index])))
-    return _hash(*sorted(weightless), *sorted(lines))
-
-
 class _Step(NamedTuple):
     call: Call
     sources: tuple[int, ...]
+    ordered: bool = True
+    """Whether the order of the sources matters."""
+
+
+def identity(graph: Graph) -> str:
+    """32 hexadecimal digits that are equal for equal networks."""
+    steps, output = _flatten(graph)
+    steps, output = _merge(_loosen(steps, output), output)
+    past: list[str] = []
+    for call, sources, ordered in steps:
+        before = [past[source] for source in sources]
+        words = (call.op, str(sorted(call.kwargs.items())), str(call.shape))
+        past.append(_hash(*words, *(before if ordered else sorted(before))))
+    future: list[list[str]] = [[] for _ in steps]
+    future[output].append("output")
+    lines: list[str] = []
+    for index in reversed(range(len(steps))):
+        line = _hash(past[index], *sorted(future[index]))
+        lines.append(line)
+        for source in steps[index].sources:
+            future[source].append(line)
+    return _hash(*sorted(lines))
 
 
 def _hash(*parts: str) -> str:
@@ -69,25 +68,44 @@ def _flatten(graph: Graph) -> tuple[list[_Step], int]:
     return steps, visit(graph, {name: i for i, (name, _) in enumerate(graph.inputs)})
 
 
-def _order_matters(steps: list[_Step], output: int) -> set[int]:
-    """The steps whose channels' order shows: in the result, in a sum, or in an operation that knows channels by place."""
+def _loosen(steps: list[_Step], output: int) -> list[_Step]:
+    """Mark the steps whose sources may be swapped: sums, and concatenations whose order shows nowhere."""
     shows = {output}
-    for index in range(len(steps) - 1, -1, -1):
-        step = steps[index]
-        spec = find(step.call.op)
-        if step.call.op == "concat" or spec.inputs == 1:
-            mixes = spec.inputs == 1 and step.sources and _channels(step) != _channels(steps[step.sources[0]])
-            if _knows_places(step, spec.ordered) or (index in shows and not mixes):
-                shows.update(step.sources)
-        else:
+    loose = list(steps)
+    for index in reversed(range(len(steps))):
+        step, spec = steps[index], find(steps[index].call.op)
+        if spec.commutative:
+            loose[index] = step._replace(ordered=step.call.op == "concat" and index in shows)
+        passes_on = step.call.op == "concat" or spec.inputs == 1
+        if not passes_on or _knows_places(step, spec.ordered) or (index in shows and not _mixes(step, steps)):
             shows.update(step.sources)
-    return shows
+    return loose
 
 
 def _knows_places(step: _Step, ordered: bool) -> bool:
+    """Whether channels are not alike to the operation: it groups or shuffles them."""
     groups = step.call.kwargs.get("groups")
     return ordered and (groups is None or groups not in (1, step.call.kwargs.get("in_channels")))
 
 
-def _channels(step: _Step) -> int:
-    return Sketch(step.call.shape).channels
+def _mixes(step: _Step, steps: list[_Step]) -> bool:
+    """Whether every output channel weighs all input channels, so that their order drowns in its weights."""
+    if len(step.sources) != 1 or step.call.num_params == 0 or step.call.kwargs.get("groups", 1) != 1:
+        return False
+    return channels_of(step.call.shape) != channels_of(steps[step.sources[0]].call.shape)
+
+
+def _merge(steps: list[_Step], output: int) -> tuple[list[_Step], int]:
+    """The steps, where the same weightless operation on the same sources is one step."""
+    places: list[int] = []
+    known: dict[tuple[object, ...], int] = {}
+    merged: list[_Step] = []
+    for index, (call, old, ordered) in enumerate(steps):
+        sources = tuple(places[source] for source in old)
+        same = call.num_params == 0 and call.op not in _RANDOM
+        key = (call.op, str(sorted(call.kwargs.items())), sources if ordered else tuple(sorted(sources)))
+        place = known.setdefault(key if same else (index,), len(merged))
+        if place == len(merged):
+            merged.append(_Step(call, sources, ordered))
+        places.append(place)
+    return merged, places[output]

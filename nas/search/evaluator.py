@@ -15,6 +15,7 @@ from torch import nn
 
 from nas.errors import MeasureError, TrainError
 from nas.measure.latency import measure_latency
+from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
@@ -71,7 +72,8 @@ def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str,
     channels, height, width = graph.inputs[0][1]
     for attempt in range(MEASURE_ATTEMPTS):
         try:
-            latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"], threads=how["threads"])
+            latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"],
+                                      threads=how["threads"], anchors=Anchors(how["anchors"]))  # fmt: skip
             break
         except MeasureError:
             if attempt == MEASURE_ATTEMPTS - 1:
@@ -79,6 +81,12 @@ def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str,
             time.sleep(MEASURE_PAUSE_S)
     return {"latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
             "latency": latency.to_mapping()}  # fmt: skip
+
+
+def calibrate(how: Mapping[str, Any]) -> None:
+    """Time the reference network that latencies are paired with, before workers make the machine busy; once a run."""
+    measure_latency(reference_net(), REFERENCE_SHAPE, device=how["device"], batch=how["batch"], threads=how["threads"],
+                    anchors=Anchors(how["anchors"]))  # fmt: skip
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nas.errors import NasError, RunError, UsageError
 from nas.net.graph import Size
 from nas.search.budget import Budget, Meter, parse_budget
 from nas.search.config import SearchConfig
-from nas.search.evaluator import size_of, test_accuracy
+from nas.search.evaluator import calibrate, size_of, test_accuracy
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import SearchLoop, View, row_of, size_words, sorted_front
 from nas.search.objectives import parse_constraint, parse_objectives
@@ -132,16 +132,18 @@ def _run(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: Data
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
+        measures = "latency" in {o.metric for o in objectives} | {c.metric for c in constraints}
+        payload: dict[str, Any] = {
+            "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": device},
+            "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(), "seed": config.seed,
+            "measure": {"device": target, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)} if measures else None,
+            "constraints": [str(c) for c in constraints],
+        }  # fmt: skip
+        if payload["measure"]:
+            calibrate(payload["measure"])
         executor = stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, gpus_per_trial=0 if device == "cpu" else None,
             preload="nas.search.evaluator:preload", log=folder.log))  # fmt: skip
-        measures = "latency" in {o.metric for o in objectives} | {c.metric for c in constraints}
-        payload = {
-            "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": device},
-            "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(), "seed": config.seed,
-            "measure": {"device": target, "batch": plan.batch, "threads": 1} if measures else None,
-            "constraints": [str(c) for c in constraints],
-        }  # fmt: skip
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
                               payload=payload, view=show)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The one traversal that knows holes. Sampling, replaying, counting and listing hand it different ``on_hole`` functions.
+"""The one traversal that knows holes. Sampling, replaying, counting and listing hand it different functions.
 
 Every hole has a key: its path, which names the layers above it *and the options chosen above it*
 (``network.stage1=mbconv.kernel_size``), or its ``share`` name, under which all holes of that name are one decision.
@@ -85,8 +85,8 @@ def option_of(key: str, hole: Hole, label: Scalar) -> Any:
         try:
             return hole.option(label)
         except KeyError:
-            expected = "one of " + ", ".join(map(repr, hole.labels))
-            raise SpaceError(f"no such option for {key}", where=hole.where or None, expected=expected, got=label) from None
+            raise SpaceError(f"no such option for {key}", where=hole.where or None, got=label,
+                             expected="one of " + ", ".join(map(repr, hole.labels))) from None  # fmt: skip
     if not hole.contains(label):
         step = f" in steps of {hole.step}" if hole.step else ""
         raise SpaceError(f"out of range for {key}", where=hole.where or None, got=label,
@@ -107,7 +107,8 @@ class _Walker:
         if isinstance(output, tuple):
             filled = (self.value(item, f"{cell.name}.output.{i}") for i, item in enumerate(output))
             output = tuple(item for item in filled if item != "none")
-        return replace(cell, layers=self.sequential(cell.layers, cell.name), output=output)
+        layers = self.sequential(cell.layers, cell.name)
+        return replace(cell, layers=layers, output=output, combine=self.value(cell.combine, f"{cell.name}.combine"))
 
     def scaling(self, scaling: Scaling) -> Scaling:
         if id(scaling) not in self.is_open:
@@ -151,7 +152,8 @@ class _Walker:
                 return self.sequential(node, path)
             case Parallel():
                 branches = tuple(self.layer(branch, path) for branch in node.branches)
-                return Parallel(branches=branches, combine=self.value(node.combine, f"{path}.combine"), match=node.match)
+                combine = self.value(node.combine, f"{path}.combine")
+                return Parallel(branches=branches, combine=combine, match=node.match)
             case Repeat():
                 return self.repeat(node, path)
             case _:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nas
 from nas.errors import SpaceError, nearest
-from nas.space.parse import parse_file
+from nas.space.family import override, variant
+from nas.space.page import Page, read_file
+from nas.space.parse import parse_page
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import has_holes
 
@@ -23,29 +27,38 @@ def bundled_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(pages_folder().glob("*.yaml"))}
 
 
-def bundled_architectures() -> dict[str, Path]:
-    """Every bundled published network: name -> page."""
-    return {path.stem: path for path in sorted((pages_folder() / "architectures").glob("*.yaml"))}
+def bundled_architectures() -> dict[str, Page]:
+    """Every bundled published network by name, the variants of families included: name -> page."""
+    pages: dict[str, Page] = {}
+    for path in sorted((pages_folder() / "architectures").glob("*.yaml")):
+        page = read_file(path)
+        pages[page["name"]] = page
+        pages |= {name: variant(page, name) for name in page.get("variants", {})}
+    return pages
 
 
-def find_page(word: str) -> Path:
+def find_page(word: str) -> Page:
     """The page of a bundled name, or at a path. Raises SpaceError naming the nearest bundled one."""
-    known = bundled_architectures() | bundled_spaces()
-    if word in known:
-        return known[word]
+    spaces = bundled_spaces()
+    if word in spaces:
+        return read_file(spaces[word])
     path = Path(word).expanduser()
     if path.suffix in {".yaml", ".yml", ".json"} or "/" in word:
         if path.is_file():
-            return path
+            return read_file(path)
         raise SpaceError("no such page", got=word, expected="a YAML file, or a name that `nas spaces` lists",
-                         hint=nearest(path.stem, known))  # fmt: skip
+                         hint=nearest(path.stem, spaces))  # fmt: skip
+    architectures = bundled_architectures()
+    if word in architectures:
+        return architectures[word]
     raise SpaceError("no space or architecture of that name", got=word, expected="a name that `nas spaces` lists, or a YAML file",
-                     hint=nearest(word, known))  # fmt: skip
+                     hint=nearest(word, [*spaces, *architectures]))  # fmt: skip
 
 
-def load_page(word: str) -> SearchSpace | Architecture:
-    """The search space or architecture of a bundled name or a YAML file."""
-    spec = parse_file(find_page(word))
+def load_page(word: str, changes: Mapping[str, Any] | None = None) -> SearchSpace | Architecture:
+    """The search space or architecture of a bundled name or a YAML file, with changes such as ``network.stem.stride: 2``."""
+    page = find_page(word)
+    spec = parse_page(override(page, changes) if changes else page)
     return SearchSpace(spec) if has_holes(spec) else Architecture(spec)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,32 @@ from nas.errors import SpaceError
 MAX_VALUES = 100_000
 """A page that expands to more values than this (through nested anchors) is refused."""
 
-_WORDY_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+MAX_DEPTH = 64
+"""How deep lists and mappings may be nested."""
+
+_TAG = "tag:yaml.org,2002:"
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 class Page(dict[str, Any]):
-    """A mapping of a page; ``where`` is its file and line, ``lines`` the line of every key."""
+    """A mapping of a page; ``where`` is its file and line, ``lines`` those of its keys."""
 
-    where: str = ""
+    def __init__(self, words: Mapping[str, Any] | None = None, where: str = "") -> None:
+        super().__init__(words or {})
+        self.where = where
+        self.lines: dict[str, str] = dict(words.lines) if isinstance(words, Page) else {}
+
+    def at(self, word: str) -> str:
+        """File and line of a word, or of the mapping."""
+        return self.lines.get(word) or self.where
+
+    def without(self, *words: str) -> Page:
+        """A copy that lacks some words."""
+        page = Page(self, self.where)
+        for word in words:
+            page.pop(word, None)
+        return page
 
 
 class Row(list[Any]):
@@ -35,6 +57,8 @@ def read_page(text: str, file: str) -> Page:
         mark = getattr(error, "problem_mark", None)
         line = f"{file}:{mark.line + 1}" if mark else file
         raise SpaceError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=line) from None
+    except RecursionError:
+        raise SpaceError("the page is nested too deeply", where=file, expected=f"at most {MAX_DEPTH} levels") from None
     if not isinstance(node, yaml.MappingNode):
         raise SpaceError("a page is a mapping", where=file, expected="keys such as name, network",
                          got="an empty page" if node is None else "a list or a scalar")  # fmt: skip
@@ -63,10 +87,14 @@ class _Reader:
         where = f"{self.file}:{node.start_mark.line + 1}"
         if self.values > MAX_VALUES:
             raise SpaceError("the page expands to too many values", where=where, expected=f"at most {MAX_VALUES}")
+        if len(self.open) > MAX_DEPTH:
+            raise SpaceError("the page is nested too deeply", where=where, expected=f"at most {MAX_DEPTH} levels")
         if any(node is parent for parent in self.open):
             raise SpaceError("an anchor contains itself", where=where)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, where)
+        if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            raise SpaceError("only plain lists and mappings are allowed", where=where, got=node.tag)
         self.open.append(node)
         try:
             return self.row(node, where) if isinstance(node, yaml.SequenceNode) else self.mapping(node, where)
@@ -74,12 +102,23 @@ class _Reader:
             self.open.pop()
 
     def scalar(self, node: yaml.ScalarNode, where: str) -> Any:
-        if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() in _WORDY_BOOLEANS:
-            raise SpaceError("ambiguous boolean", where=where, expected="true or false, or a quoted string", got=node.value)
-        if node.tag.removeprefix("tag:yaml.org,2002:") not in {"str", "int", "float", "bool", "null"}:
-            raise SpaceError("only plain values are allowed", where=where, expected="text, a number, true, false or null",
-                             got=node.tag)  # fmt: skip
-        return self.scalars.construct_object(node)
+        kind, text = node.tag.removeprefix(_TAG), node.value
+        if kind not in ("str", "int", "float", "bool", "null"):
+            raise SpaceError("only plain values are allowed", where=where, got=node.tag,
+                             expected="text, a number, true, false or null")  # fmt: skip
+        if kind == "bool" and text.lower() not in ("true", "false"):
+            raise SpaceError("ambiguous boolean", where=where, expected="true or false, or a quoted string", got=text)
+        if kind == "int" and not _DECIMAL.fullmatch(text):
+            raise SpaceError("whole numbers are written in decimal", where=where, expected="digits alone", got=text)
+        if kind == "str" and node.style is None and _EXPONENT.fullmatch(text):
+            kind = "float"  # 1e-3 is a number in JSON, though not in YAML 1.1
+        try:
+            value = float(text) if kind == "float" else self.scalars.construct_object(node)
+        except (ValueError, LookupError):
+            value = math.nan
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SpaceError("a number is finite and plainly written", where=where, got=text[:40])
+        return value
 
     def row(self, node: yaml.SequenceNode, where: str) -> Row:
         row = Row(self.value(item) for item in node.value)
@@ -87,8 +126,7 @@ class _Reader:
         return row
 
     def mapping(self, node: yaml.Node, where: str) -> Page:
-        page = Page()
-        page.where = where
+        page = Page(where=where)
         for key_node, value_node in node.value:
             line = f"{self.file}:{key_node.start_mark.line + 1}"
             key = self.value(key_node)
@@ -96,5 +134,6 @@ class _Reader:
                 raise SpaceError("a key is text or a number", where=line, got=str(key))
             if key in page:
                 raise SpaceError("duplicate key", where=line, got=str(key), hint="Keep one of them.")
+            page.lines[key] = line
             page[key] = self.value(value_node)
         return page

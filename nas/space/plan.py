@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.errors import SpaceError
-from nas.space.decide import Decisions, option_of, walk
+from nas.space.decide import walk
+from nas.space.grammar import MAX_REPEAT
 from nas.space.spec import Choice, Hole, Range, Scalar, Spec
 
 
@@ -24,18 +25,26 @@ class Decision:
 
 Plan = tuple[Decision, ...]
 
+MAX_DECISIONS = 100_000
+"""A space with more than this, over all options, is taken for a mistake."""
+
 
 def make_plan(spec: Spec, is_open: frozenset[int]) -> Plan:
-    """Every decision of ``spec``. Raises SpaceError where one shared name has two different sets of options."""
-    shared: dict[str, Hole] = {}
+    """Every decision of ``spec``.
+
+    Raises SpaceError where one shared name has two different sets of options, or there are too many decisions.
+    """
+    known: dict[str, Hole] = {}
     stack: list[list[Decision]] = [[]]
+    visits = 0
 
     def on_hole(path: str, hole: Hole, go_on: Callable[[Scalar, Any], Any]) -> Any:
-        if hole.share:
-            known = shared.setdefault(hole.share, hole)
-            if known != hole:
-                raise SpaceError(f"the shared decision {hole.share!r} has two different sets of options", where=hole.where,
-                                 expected=f"the same as at {known.where}", hint="Give them different names.")  # fmt: skip
+        nonlocal visits
+        visits += 1
+        if visits > MAX_DECISIONS:
+            raise SpaceError("the space has too many decisions", where=spec.where or None, hint="Repeat less often.",
+                             expected=f"at most {MAX_DECISIONS} in all options together")  # fmt: skip
+        _check_key(hole.share or path, hole, known)
         below: dict[Scalar, Plan] = {}
         result: Any = None
         for label, option in _options(hole):
@@ -49,11 +58,22 @@ def make_plan(spec: Spec, is_open: frozenset[int]) -> Plan:
     return tuple(stack[0])
 
 
+def _check_key(key: str, hole: Hole, known: dict[str, Hole]) -> None:
+    """A key is one decision's, wherever it is met."""
+    first = known.setdefault(key, hole)
+    if first is hole or (hole.share and first == hole):
+        return
+    if hole.share:
+        raise SpaceError(f"the shared decision {key!r} has two different sets of options", where=hole.where or None,
+                         expected=f"the same as at {first.where}", hint="Give them different names.")  # fmt: skip
+    raise SpaceError(f"two decisions are called {key}", where=hole.where or None, hint="Rename a layer.")
+
+
 def _options(hole: Hole) -> Iterator[tuple[Scalar, Any]]:
-    """Each label with its option; of a long or continuous range one value, since nothing can depend on it."""
+    """Each label with its option; of a long or continuous range one value, for no repeat is that long."""
     if isinstance(hole, Choice):
         yield from zip(hole.labels, hole.options, strict=True)
-    elif hole.count is not None and hole.count <= 1000:
+    elif hole.count is not None and hole.count <= MAX_REPEAT + 1:
         yield from ((value, value) for value in hole.values())
     else:
         yield hole.low, hole.low
@@ -74,8 +94,12 @@ def size(plan: Plan) -> int | float:
 
     Shared decisions count once: the count runs over the assignments of the shared names that are in play.
     """
-    total = sum(_ways(plan, {d.key for d in _flat(plan) if d.hole.share}, Counter({frozenset(): 1})).values())
-    return total if math.isfinite(total) else math.inf
+    decisions = list(_flat(plan))
+    if any(isinstance(d.hole, Range) and d.hole.count is None for d in decisions):
+        return math.inf
+    shared = {d.key: False for d in decisions if d.hole.share}
+    shared |= {d.key: True for d in decisions if d.hole.share and d.below}
+    return sum(_ways(plan, shared, Counter({frozenset(): 1})).values())
 
 
 def _flat(plan: Plan) -> Iterator[Decision]:
@@ -88,54 +112,63 @@ def _flat(plan: Plan) -> Iterator[Decision]:
 Known = frozenset[tuple[str, Scalar]]
 
 
-def _ways(plan: Plan, shared: set[str], ways: Counter[Known]) -> Counter[Known]:
-    """How many sets of decisions there are, by what the shared names have been decided to so far."""
+def _ways(plan: Plan, shared: dict[str, bool], ways: Counter[Known]) -> Counter[Known]:
+    """How many sets of decisions there are, by what the shared names have been decided to so far.
+
+    ``shared`` says for each shared name whether anything depends on its label; if not, only that it is decided counts.
+    """
     for decision in plan:
-        labels = _label_count(decision.hole)
         after: Counter[Known] = Counter()
         for known, count in ways.items():
-            fixed = dict(known).get(decision.key, _UNDECIDED) if decision.key in shared else _UNDECIDED
-            if fixed is not _UNDECIDED:
-                after.update(_ways(decision.below.get(fixed, ()), shared, Counter({known: count})))
-                continue
-            names_itself = decision.key in shared
-            branching = _all_labels(decision.hole) if names_itself else tuple(decision.below)
-            for label in branching:
-                now = known | {(decision.key, label)} if names_itself else known
-                for end, more in _ways(decision.below.get(label, ()), shared, Counter({now: count})).items():
-                    after[end] += more
-            if rest := labels - len(branching):
-                after[known] += count * rest
+            for label, times in _branches(decision, shared.get(decision.key), dict(known)):
+                now = known if decision.key not in shared else known | {(decision.key, label)}
+                after.update(_ways(decision.below.get(label, ()), shared, Counter({now: count * times})))
         ways = after
     return ways
 
 
-_UNDECIDED: Any = object()
+def _branches(decision: Decision, matters: bool | None, known: dict[str, Scalar]) -> Iterator[tuple[Scalar, int]]:
+    """Labels that lead on differently, each with how many labels it stands for."""
+    count = len(decision.hole.labels) if isinstance(decision.hole, Choice) else decision.hole.count or 0
+    if decision.key in known:
+        yield known[decision.key], 1
+    elif matters:
+        yield from ((label, 1) for label, _ in _options(decision.hole))
+    elif matters is not None:
+        yield None, count
+    else:
+        yield from ((label, 1) for label in decision.below)
+        if rest := count - len(decision.below):
+            yield _OTHERS, rest
 
 
-def _all_labels(hole: Hole) -> tuple[Scalar, ...]:
-    if isinstance(hole, Choice):
-        return hole.labels
-    return () if hole.count is None else hole.values()
+_OTHERS: Any = object()
+"""Stands for all labels under which nothing more is decided."""
 
 
-def _label_count(hole: Hole) -> Any:
-    if isinstance(hole, Range):
-        return math.inf if hole.count is None else hole.count
-    return len(hole.labels)
-
-
-def enumerate_decisions(plan: Plan, decided: Decisions | None = None) -> Iterator[dict[str, Scalar]]:
+def enumerate_decisions(plan: Plan) -> Iterator[dict[str, Scalar]]:
     """Every set of decisions once, in the order of the options. Raises SpaceError for a continuous range."""
-    decided = dict(decided or {})
-    if not plan:
-        yield decided
-        return
+    stack: list[Iterator[tuple[Plan, dict[str, Scalar]]]] = [iter([(plan, {})])]
+    while stack:
+        state = next(stack[-1], None)
+        if state is None:
+            stack.pop()
+        elif not state[0]:
+            yield state[1]
+        else:
+            stack.append(_next_states(*state))
+
+
+def _next_states(plan: Plan, decided: dict[str, Scalar]) -> Iterator[tuple[Plan, dict[str, Scalar]]]:
     decision, rest = plan[0], plan[1:]
+    for label in [decided[decision.key]] if decision.key in decided else _labels(decision):
+        yield decision.below.get(label, ()) + rest, {**decided, decision.key: label}
+
+
+def _labels(decision: Decision) -> Iterator[Scalar]:
     hole = decision.hole
-    if isinstance(hole, Range) and hole.count is None:
+    if isinstance(hole, Choice):
+        return iter(hole.labels)
+    if hole.count is None:
         raise SpaceError(f"{decision.key} is continuous and cannot be enumerated", where=hole.where or None)
-    values = hole.labels if isinstance(hole, Choice) else hole.values()
-    for label in (decided[decision.key],) if decision.key in decided else values:
-        option_of(decision.key, hole, label)
-        yield from enumerate_decisions(decision.below.get(label, ()) + rest, {**decided, decision.key: label})
+    return map(hole.value, range(hole.count))

@@ -28,6 +28,7 @@ class Architecture:
 
     @property
     def name(self) -> str:
+        """The page's name."""
         return self.spec.name
 
 
@@ -43,8 +44,12 @@ class SearchSpace:
         self.plan = plans.make_plan(spec, self._open)
         self.holes: dict[str, Hole] = plans.all_holes(self.plan)
 
+    def __reduce__(self) -> tuple[type[SearchSpace], tuple[Spec]]:
+        return SearchSpace, (self.spec,)  # the open nodes are known by identity, which no copy keeps
+
     @property
     def name(self) -> str:
+        """The page's name."""
         return self.spec.name
 
     def size(self) -> int | float:
@@ -107,19 +112,16 @@ class SearchSpace:
 
 
 def draw(hole: Hole, rng: random.Random) -> Scalar:
-    """A label drawn uniformly."""
+    """A label drawn uniformly; of a log range, the value nearest to a number whose logarithm is."""
     if isinstance(hole, Choice):
         return hole.labels[int(rng.random() * len(hole.labels))]
-    if hole.log:
-        value = hole.low * (hole.high / hole.low) ** rng.random()
-        if hole.count is None:
-            return min(max(value, hole.low), hole.high)
-        step = hole.step or 1
-        steps = min(round((value - hole.low) / step), hole.count - 1)
-        return hole.low + steps * step
+    share = rng.random()
+    if hole.count is not None and not hole.log:
+        return hole.value(int(share * hole.count))
+    number = hole.low * (hole.high / hole.low) ** share if hole.log else hole.low + (hole.high - hole.low) * share
     if hole.count is None:
-        return rng.uniform(hole.low, hole.high)
-    return hole.values()[int(rng.random() * hole.count)]
+        return float(min(max(number, hole.low), hole.high))
+    return hole.value(min(round((number - hole.low) / (hole.step or 1)), hole.count - 1))
 
 
 def valid(hole: Hole, label: Any) -> bool:

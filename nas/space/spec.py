@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from nas.errors import SpaceError
+
 Scalar = bool | int | float | str | None
 Kwargs = tuple[tuple[str, Any], ...]
 """Keyword arguments in the order they were written; values are scalars, tuples of them, or holes."""
@@ -27,17 +29,25 @@ class Choice:
     share: str | None = None
     where: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        if not self.options or len(self.options) != len(self.labels) or len(set(self.labels)) != len(self.labels):
+            raise SpaceError("a choice has options, each with a label of its own", where=self.where or None,
+                             got=", ".join(map(repr, self.labels)))  # fmt: skip
+
     def option(self, label: Scalar) -> Any:
         """The option of that label (True and 1 are different labels). Raises KeyError."""
-        for known, option in zip(self.labels, self.options, strict=True):
+        for index, known in enumerate(self.labels):
             if known == label and type(known) is type(label):
-                return option
+                return self.options[index]
         raise KeyError(label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """A number from ``low`` to ``high``, both included; whole where both are whole. ``log`` draws its logarithm evenly."""
+    """A number from ``low`` to ``high``, both included; whole where both (and the step) are whole.
+
+    ``log`` draws its logarithm evenly.
+    """
 
     low: int | float
     high: int | float
@@ -48,6 +58,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
+        """Whether all values are whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int) and not isinstance(self.step, float)
 
     @property
@@ -58,14 +69,19 @@ class Range:
         step = self.step or 1
         return int((self.high - self.low) / step + 1e-9) + 1
 
+    def value(self, index: int) -> int | float:
+        """The value so many steps above ``low``."""
+        value = self.low + index * (self.step or 1)
+        return value if self.whole else round(value, 12)
+
     def values(self) -> tuple[int | float, ...]:
-        """All values of a range that has finitely many."""
-        count, step = self.count, self.step or 1
-        if count is None:
+        """All values of a range that has finitely many. Raises ValueError for a continuous one."""
+        if self.count is None:
             raise ValueError("a continuous range has no list of values")
-        return tuple(self.low + i * step if self.whole else round(self.low + i * step, 12) for i in range(count))
+        return tuple(self.value(index) for index in range(self.count))
 
     def contains(self, value: Any) -> bool:
+        """Whether it is one of the values."""
         if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and not isinstance(value, int)):
             return False
         if not self.low <= value <= self.high:
@@ -150,8 +166,8 @@ class Layer:
 class CellInput:
     """An input of a cell and how it is brought to the cell's width before it is read.
 
-    ``project``: ``never``; ``when_different``: only where size or channels differ (ReLU, 1x1 convolution, batch norm; or a
-    factorized reduction where the size differs); ``always``; ``calibrate``: when_different and then always.
+    ``project``: ``never``; ``when_different``: only where size or channels differ (ReLU, 1x1 convolution, batch norm;
+    or a factorized reduction where the size differs); ``always``; ``calibrate``: when_different and then always.
     ``absent``: what an input is that does not exist yet: the first input projected as usual, or left ``raw``.
     """
 
@@ -164,16 +180,15 @@ class CellInput:
 class Cell:
     """A directed acyclic graph of layers that a network can use many times.
 
-    ``match`` brings a branch to the cell's width (None: branches keep theirs).
     ``output`` is ``unused`` (all layers no one reads), or names of layers and inputs; more than one are joined by
-    ``combine``, after ``match_output`` has adapted those whose size or channels differ from the last layer's.
+    ``combine``, after ``match`` has adapted those whose size or channels differ from the last layer's.
     """
 
     name: str
     inputs: tuple[CellInput, ...]
     layers: Sequential
     output: str | tuple[Any, ...] = "unused"
-    combine: str = "concat"
+    combine: str | Choice = "concat"
     match: Op | None = Op(name="conv_bn", kwargs=(("kernel_size", 1),))
     match_output: Op = Op(name="factorized_reduction")
     stride: int = 1
@@ -181,8 +196,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """Compound scaling (Tan & Le 2019): widths times ``width * beta**phi``, repeats times ``depth * alpha**phi`` rounded up,
-    resolution times ``gamma**phi``. Scaled widths are rounded to multiples of ``divisor``, never below 90 %."""
+    """Compound scaling (Tan & Le 2019).
+
+    Widths times ``width * beta**phi`` in multiples of ``divisor``, never below 90 %; repeats times
+    ``depth * alpha**phi``, rounded up; resolution times ``gamma**phi``.
+    """
 
     width: float | Hole = 1.0
     depth: float | Hole = 1.0

@@ -60,12 +60,17 @@ def _cell(cell: Cell) -> dict[str, Any]:
     page["layers"] = [_layer(layer, named=True) for layer in cell.layers.layers]
     page["output"] = cell.output if isinstance(cell.output, str) else [_value(item) for item in cell.output]
     default = Cell(name=cell.name, inputs=cell.inputs, layers=cell.layers)
-    page |= {w: getattr(cell, w) for w in ("combine", "stride") if getattr(cell, w) != getattr(default, w)}
+    page |= {w: _value(getattr(cell, w)) for w in ("combine", "stride") if getattr(cell, w) != getattr(default, w)}
     if cell.match != default.match:
         page["match"] = _node(cell.match) if cell.match else None
     if cell.match_output != default.match_output:
         page["match_output"] = _node(cell.match_output)
     return page
+
+
+def _layers(layers: tuple[Layer, ...]) -> list[Any]:
+    """The layers of a list inside: they are numbered unless they were named."""
+    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
 
 
 def _layer(layer: Layer, *, named: bool) -> Any:
@@ -79,11 +84,6 @@ def _layer(layer: Layer, *, named: bool) -> Any:
     if not layer.scale:
         words["scale"] = False
     return words | _words(node) if words else node
-
-
-def _numbered(layers: tuple[Layer, ...]) -> list[Any]:
-    """A nested list, whose layers are named by their place unless they say otherwise."""
-    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
 
 
 def _words(node: Any) -> dict[str, Any]:
@@ -101,9 +101,9 @@ def _node(node: Any) -> Any:
             words = {"channels": node.channels, "stride": node.stride}
             return {"cell": node.cell} | {w: _value(v) for w, v in words.items() if v is not None}
         case Sequential():
-            return _numbered(node.layers)
+            return _layers(node.layers)
         case Parallel():
-            page = {"branches": _numbered(node.branches), "combine": _value(node.combine)}
+            page = {"branches": _layers(node.branches), "combine": _value(node.combine)}
             return page | ({"match": _node(node.match)} if node.match else {})
         case Repeat():
             return _repeat(node)
@@ -116,7 +116,7 @@ def _node(node: Any) -> Any:
 def _repeat(node: Repeat) -> dict[str, Any]:
     page: dict[str, Any] = {"repeat": _value(node.times)}
     if node.each:
-        page["each"] = _node(node.bodies[0])
+        page["each"] = _words(_node(node.bodies[0]))
     elif len(node.bodies) == 1:
         page |= _words(_node(node.bodies[0]))
     else:

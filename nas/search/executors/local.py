@@ -6,6 +6,7 @@ import os
 import selectors
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,10 @@ class LocalExecutor(Executor):
     def close(self, grace: float = 0.0) -> list[Event]:
         if self._closed:
             return []
-        events = self._wind_down(grace) if grace > 0 and self._broken is None else []
+        events: list[Event] = []
+        if grace > 0:
+            with suppress(RunError):  # Workers that cannot start are no reason to leave others behind.
+                self._wind_down(grace, events)
         self._closed = True
         for slot in self._slots:
             slot.worker.kill()
@@ -142,16 +146,14 @@ class LocalExecutor(Executor):
         rest, self._events = self._events, []
         return events + rest
 
-    def _wind_down(self, grace: float) -> list[Event]:
-        """Lets running jobs come to an end for up to ``grace`` seconds."""
+    def _wind_down(self, grace: float, events: list[Event]) -> None:
+        """Lets running jobs come to an end for up to ``grace`` seconds, collecting what happens."""
         deadline = time.monotonic() + grace
-        events: list[Event] = []
         for slot in self._slots:
             if slot.job is not None:
                 self.stop(slot.job.trial)
         while any(slot.job is not None for slot in self._slots) and (left := deadline - time.monotonic()) > 0:
             events += self.poll(left)
-        return events
 
     def _open_slots(self) -> Iterator[_Slot]:
         return (slot for slot in self._slots if slot.job is None and not slot.leaving)

@@ -40,7 +40,7 @@ def visible_gpus() -> tuple[str, ...]:
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(answer.stdout.split())
+    return tuple(line for line in answer.stdout.split() if line.startswith("GPU-"))
 
 
 def divide(*, workers: int | None = None, threads: int | None = None, gpus_per_trial: float | None = None,
@@ -68,7 +68,8 @@ def divide(*, workers: int | None = None, threads: int | None = None, gpus_per_t
             raise UsageError(f"{count} workers with {share:g} GPU each do not fit on {len(gpus)} GPU",
                              expected=f"at most {len(held)} workers", hint="Lower gpus_per_trial.")  # fmt: skip
     threads = threads or max(1, int(cores // count))
-    return tuple(replace(slot, cpus=own, threads=threads) for slot, own in zip(held[:count], _core_sets(cpus, count), strict=True))
+    cores_of = _core_sets(cpus, count)
+    return tuple(replace(held[index], cpus=cores_of[index], threads=threads) for index in range(count))
 
 
 def _gpu_shares(gpus: Sequence[str], share: float) -> list[Resources]:

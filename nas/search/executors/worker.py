@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, NoReturn, cast
 
@@ -72,7 +73,7 @@ def _preload(path: str) -> None:
     if ":" in path:
         load(path)()
     else:
-        __import__(path)
+        import_module(path)
 
 
 class Link:

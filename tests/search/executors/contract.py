@@ -219,6 +219,13 @@ class ExecutorContract:
         assert (end.kind, end.reason) == ("hang", "no progress for 0.5 s")
         assert 0.5 <= end.seconds < 10
 
+    def test_time_between_jobs_does_not_count_as_silence(self, make: Open) -> None:
+        executor = make()
+        run_all(executor, job(1, "nothing"))
+        time.sleep(0.6)
+        _, ended = run_all(executor, job(2, "nothing", timeout=0.5))
+        assert isinstance(ended[2], Finished)
+
     def test_a_job_needs_a_free_slot_a_new_trial_and_plain_values(self, make: Open) -> None:
         executor = make(2)
         with pytest.raises(UsageError, match=r"payload of trial 1.*plain"):

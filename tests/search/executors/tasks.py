@@ -3,10 +3,8 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 from nas.errors import TrainError
 
@@ -57,15 +55,13 @@ def do_nothing(payload, report):
 
 
 def do_return(payload, report):
-    return payload["result"] if "result" in payload else {"values": {1, 2}}
+    return payload.get("result", {"values": {1, 2}})
 
 
 def do_look(payload, report):
-    import threading
-
-    affinity = sorted(os.sched_getaffinity(0))
-    return {"environ": dict(os.environ), "cpus": affinity, "group": os.getpgrp(), "loaded": LOADED, "folder": os.getcwd(),
-            "torch": "torch" in sys.modules, "threads": threading.active_count(), "stdin": sys.stdin.read()}  # fmt: skip
+    cpus, stdin = sorted(os.sched_getaffinity(0)), sys.stdin.read()
+    return {"environ": dict(os.environ), "cpus": cpus, "group": os.getpgrp(), "folder": os.getcwd(), "stdin": stdin,
+            "loaded": LOADED, "torch": "torch" in sys.modules}  # fmt: skip
 
 
 def do_report(payload, report):
@@ -135,13 +131,6 @@ def do_child(payload, report):
 def do_large(payload, report):
     return {"length": len(payload["text"]), "text": payload["text"]}
 
-
-def do_touch(payload, report):
-    Path(payload["file"]).touch()
-
-
-def do_subprocess(payload, report):
-    return {"out": subprocess.run(["echo", "fine"], capture_output=True, text=True, check=True).stdout}
 
 
 not_callable = 3

@@ -73,7 +73,8 @@ def test_one_thread_a_core_is_the_default():
         assert ended[1].result["environ"]["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_output_goes_to_the_log_and_never_to_the_terminal(tmp_path, capfd):
+def test_output_goes_to_the_log_and_never_to_the_terminal(tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     log = tmp_path / "workers.log"
     log.write_text("kept\n")
     with LocalExecutor(TASK, workers=1, gpus_per_trial=0, log=log) as executor:
@@ -126,9 +127,25 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path):
 
 def test_a_worker_with_a_broken_device_is_replaced():
     with LocalExecutor(TASK, workers=1, gpus_per_trial=0) as executor:
-        pids = [run_all(executor, job(trial, do, error="spoilt", steps=0))[1][trial]
-                for trial, do in ((1, "report"), (2, "raise"), (3, "report"))]  # fmt: skip
-        assert pids[0].result["pid"] != pids[2].result["pid"]
+        _, first = run_all(executor, job(1, "report", steps=0))
+        run_all(executor, job(2, "raise", error="spoilt"))
+        begin = time.monotonic()
+        assert executor.free == 0
+        assert executor.poll(30.0) == []
+        assert executor.free == 1
+        assert time.monotonic() - begin < 10
+        _, second = run_all(executor, job(3, "report", steps=0))
+        assert first[1].result["pid"] != second[3].result["pid"]
+
+
+def test_a_job_that_was_done_before_its_worker_died_is_finished():
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0) as executor:
+        _, first = run_all(executor, job(1, "report", steps=0))
+        executor.submit(job(2, "large", text="x" * 150_000))  # More than one read, less than the socket's buffer.
+        time.sleep(0.3)
+        os.kill(first[1].result["pid"], signal.SIGKILL)
+        time.sleep(0.1)
+        assert isinstance(ends(wait(executor, ends))[2], Finished)
 
 
 def test_a_worker_killed_between_jobs_is_replaced():

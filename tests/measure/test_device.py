@@ -1,0 +1,75 @@
+import os
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+
+from nas.errors import MeasureError
+from nas.measure.device import CpuTimer, clock_mhz, device_name, find_device, lock_name, quiet
+
+CPU = torch.device("cpu")
+pins = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
+
+
+def state() -> tuple[object, ...]:
+    smallest = torch.tensor([torch.finfo(torch.float32).tiny])
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return torch.get_num_threads(), bool(smallest * 0.5 == 0), torch.is_inference_mode_enabled(), cores
+
+
+@pytest.mark.parametrize("flushing", [False, True])
+def test_settings_hold_inside_and_are_restored(flushing):
+    torch.set_flush_denormal(flushing)
+    before = state()
+    with suppress(ZeroDivisionError), quiet(CPU, threads=before[0] + 1, cores=None):
+        assert state() == (before[0] + 1, True, True, before[3])
+        raise ZeroDivisionError
+    assert state() == before
+    torch.set_flush_denormal(False)
+
+
+@pins
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pinning_is_undone(threads):
+    before = {task: os.sched_getaffinity(task) for task in map(int, os.listdir("/proc/self/task"))}
+    core = max(before[os.getpid()])
+    with quiet(CPU, threads=threads, cores=[core]):
+        assert os.sched_getaffinity(0) == {core}
+        torch.ones(1 << 16).exp().sum()
+    after = {task: os.sched_getaffinity(task) for task in map(int, os.listdir("/proc/self/task"))}
+    assert set(map(frozenset, after.values())) <= set(map(frozenset, before.values()))
+
+
+@pins
+@pytest.mark.parametrize("cores", [[], [100_000]])
+def test_cores_of_others_are_refused(cores):
+    before = os.sched_getaffinity(0)
+    with pytest.raises(MeasureError, match="not this process's"), quiet(CPU, threads=1, cores=cores):
+        pass
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_run_that_loses_its_core_is_noticed():
+    timer = CpuTimer(threads=1)
+    seconds, interrupted = timer(lambda: time.sleep(0.002), 2)
+    assert 0.002 <= seconds < 1
+    assert interrupted
+    assert not all(timer(lambda: sum(range(1000)), 1)[1] for _ in range(200))
+
+
+def test_several_threads_are_watched_by_context_switches():
+    assert not all(CpuTimer(threads=2)(lambda: sum(range(1000)), 1)[1] for _ in range(200))
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "mps:3", ""])
+def test_unknown_devices_are_told_what_there_is(name):
+    with pytest.raises(MeasureError, match="expected cpu"):
+        find_device(name)
+
+
+def test_the_cpu_has_a_name_and_perhaps_a_clock():
+    assert find_device("cpu") == CPU
+    assert device_name(CPU)
+    assert lock_name(CPU) == "cpu"
+    assert (mhz := clock_mhz(CPU)) is None or mhz > 0
