@@ -59,9 +59,11 @@ VERBS = {
             flags={"architectures": "list the published networks instead"}, example="nas spaces",
         ),
         Verb(
-            name="export", summary="Write a found network as a folder: its page, its weights, and how to load it.",
-            usage="nas export RUN|ARCHITECTURE [trial=best|ID] [out=DIR]", words=("what",), run=_late("export"),
-            keys={"trial": "best, or a trial's number (default best)", "out": "the folder to write (default export/NAME)"},
+            name="export", summary="Write a found network as a folder: one file of source that needs torch alone, weights, a test.",
+            usage="nas export RUN|ARCHITECTURE [trial=best|ID|all-front] [out=DIR] [formats=py,onnx,pt2]", words=("what",),
+            run=_late("export"),
+            keys={"trial": "best, a trial's number, or all-front (default best)", "out": "the folder to write (default export/NAME)",
+                  "formats": "py, and any of onnx, pt2, safetensors (default py)"},
             example="nas export nasnet_cell-20260101-120000 out=my_net",
         ),
         Verb(

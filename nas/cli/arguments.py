@@ -23,6 +23,7 @@ class Arguments:
     flags: frozenset[str] = frozenset()
 
     def get(self, key: str, default: str | None = None) -> str | None:
+        """The value of a key, or ``default``."""
         value: str | None = self.keys.get(key, default)
         return value
 

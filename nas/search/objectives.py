@@ -104,6 +104,7 @@ class Objective:
 
     @property
     def direction(self) -> Direction:
+        """Whether the metric is to be large or small."""
         return METRICS[self.metric].direction
 
     def loss(self, metrics: Metrics) -> float:

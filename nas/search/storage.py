@@ -46,6 +46,7 @@ class Storage:
                 yield
 
     def close(self) -> None:
+        """Give the storage and the lock back."""
         self.optuna.remove_session()
         if self._lock is not None:
             self._lock.release()

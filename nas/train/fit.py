@@ -59,6 +59,7 @@ class FitResult:
 
     @property
     def last(self) -> EpochResult:
+        """The last epoch."""
         return self.history[-1]
 
     @property

@@ -86,8 +86,9 @@ class WindowAttention(nn.Module):
     index: Tensor
     mask: Tensor | None
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], num_heads: int = 4, window_size: int = 7,
-                 shift: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, input_size: tuple[int, int], num_heads: int = 4, window_size: int = 7, shift: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads, self.window_size = num_heads, window_size
         self.shift = tuple(window_size // 2 if shift and size > window_size else 0 for size in input_size)
