@@ -59,15 +59,18 @@ VERBS = {
             flags={"architectures": "list the published networks instead"}, example="nas spaces",
         ),
         Verb(
-            name="export", summary="Write a found network as a folder: one file of source that needs torch alone, weights, a test.",
+            name="export",
+            summary="Write a found network as a folder: one file of source that needs torch alone, weights, a test.",
             usage="nas export RUN|ARCHITECTURE [trial=best|ID|all-front] [out=DIR] [formats=py,onnx,pt2]", words=("what",),
             run=_late("export"),
-            keys={"trial": "best, a trial's number, or all-front (default best)", "out": "the folder to write (default export/NAME)",
+            keys={"trial": "best, a trial's number, or all-front (default best)",
+                  "out": "the folder to write (default export/NAME)",
                   "formats": "py, and any of onnx, pt2, safetensors (default py)"},
             example="nas export nasnet_cell-20260101-120000 out=my_net",
         ),
         Verb(
-            name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",), run=_late("ops"),
+            name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",),
+            run=_late("ops"),
             example="nas ops sep_conv",
         ),
     )
@@ -78,7 +81,8 @@ def overview() -> str:
     """What ``nas --help`` prints."""
     width = max(map(len, VERBS))
     return "\n".join([
-        "nas: neural architecture search on PyTorch", "", "usage: nas VERB [words] [key=value ...] [--json] [--help]", "", "verbs:",
+        "nas: neural architecture search on PyTorch", "", "usage: nas VERB [words] [key=value ...] [--json] [--help]", "",
+        "verbs:",
         *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
         "", "example: nas search space=nasnet_cell data=digits budget=3min",
     ])  # fmt: skip

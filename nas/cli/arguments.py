@@ -59,7 +59,8 @@ def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
         if argument.startswith("-"):
             name = argument.lstrip("-")
             if name not in known_flags or not argument.startswith("--"):
-                raise UsageError(f"unknown flag of nas {verb.name}", got=argument, expected=", ".join(f"--{f}" for f in known_flags),
+                raise UsageError(f"unknown flag of nas {verb.name}", got=argument,
+                                 expected=", ".join(f"--{f}" for f in known_flags),
                                  hint=_meant(name, verb, known_flags))  # fmt: skip
             flags.add(name)
         elif (match := _KEY.fullmatch(argument)) and not _LIMIT.match(argument):

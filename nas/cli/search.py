@@ -35,7 +35,7 @@ def default_data() -> str:
     if torch.cuda.is_available():
         return "cifar10"
     raise UsageError("this machine has no GPU that torch can use, and data= is not given: on a CPU, say what to train on",
-                     hint="For example: data=digits budget=3min, or data=PATH to an .npz or a folder of class folders.")  # fmt: skip
+                     hint="For example: data=digits budget=3min, or data=PATH (an .npz, or a folder of class folders).")  # fmt: skip
 
 
 def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractContextManager[Any]]]:
@@ -62,7 +62,8 @@ def text(document: dict[str, Any]) -> str:
     """The front, what was spent, and what to type next."""
     run = document["run"]
     rows = [
-        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]), count(r["num_params"]),
+        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
+         count(r["num_params"]),
          count(r["macs"]), "best" if document["best"] and r["trial"] == document["best"]["trial"] else "")
         for r in document["front"]
     ]  # fmt: skip

@@ -91,4 +91,5 @@ def panel(status: Status) -> Group:
         front.add_row(str(record.number), percent(m.get("accuracy")), milliseconds(m.get("latency")), count(m.get("num_params")),
                       count(m.get("macs")))  # fmt: skip
     more = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
-    return Group(head, Text(""), running, Text(""), front, more, Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))
+    return Group(head, Text(""), running, Text(""), front, more,
+                 Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))

@@ -85,5 +85,6 @@ def parse_limits(words: Sequence[str], archive: Archive) -> tuple[Constraint, ..
     measured = {"accuracy", "num_params", "macs", *judged_by(archive.objectives, archive.constraints)}
     for limit in limits:
         if limit.metric not in measured:
-            raise UsageError(f"this run did not measure {limit.metric}", got=str(limit), expected="one of " + ", ".join(sorted(measured)))
+            raise UsageError(f"this run did not measure {limit.metric}", got=str(limit),
+                             expected="one of " + ", ".join(sorted(measured)))
     return limits

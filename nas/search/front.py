@@ -72,7 +72,8 @@ def sorted_front(records: Sequence[Record]) -> list[Record]:
 def front_row(record: Record, test: float | None) -> dict[str, Any]:
     """A member of the front as ``--json`` and front.csv show it."""
     metrics = record.metrics
-    return {"trial": record.number, "val_accuracy": metrics.get("accuracy"), "test_accuracy": test, "latency_ms": metrics.get("latency"),
+    return {"trial": record.number, "val_accuracy": metrics.get("accuracy"), "test_accuracy": test,
+            "latency_ms": metrics.get("latency"),
             "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "identity": record.identity}  # fmt: skip
 
 

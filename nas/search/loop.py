@@ -79,8 +79,8 @@ class SearchLoop:
         self, *, study: SearchStudy, sampler: BaseSampler, executor: Executor, meter: Meter, folder: RunFolder, plan: Plan,
         payload: Mapping[str, Any], view: View,
     ) -> None:  # fmt: skip
-        self.study, self.sampler, self.executor, self.meter, self.folder, self.plan = study, sampler, executor, meter, folder, plan
-        self.payload, self.view = payload, view
+        self.study, self.sampler, self.executor, self.meter = study, sampler, executor, meter
+        self.folder, self.plan, self.payload, self.view = folder, plan, payload, view
         self.constraints = study.constraints
         self.device, self.cost = _slot(executor)
         self.retry = list(study.left_running)
@@ -186,7 +186,8 @@ class SearchLoop:
         self.proposed.add(_key(draft.architecture.decisions))
         try:
             graph = lower(draft.architecture, self.plan.deploy)
-            lower(draft.architecture, self.plan.proxy)
+            if self.plan.proxy != self.plan.deploy:
+                lower(draft.architecture, self.plan.proxy)
         except NasError as error:
             self.meter.count()
             return self._note(self.study.add(draft, "failed", reason=str(error)))
@@ -331,7 +332,8 @@ def row_of(record: Record) -> dict[str, Any]:
     """A record as a row of trials.csv."""
     metrics, attrs = record.metrics, record.attrs
     return {
-        "trial": record.number, "state": record.state, "val_accuracy": metrics.get("accuracy"), "latency_ms": metrics.get("latency"),
+        "trial": record.number, "state": record.state, "val_accuracy": metrics.get("accuracy"),
+        "latency_ms": metrics.get("latency"),
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "seed": record.seed, "identity": record.identity,
         "seconds": attrs.get("seconds"), "duplicate_of": record.duplicate_of, "reason": record.reason,
         **{k: attrs.get(k) for k in ("latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},

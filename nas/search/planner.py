@@ -104,7 +104,8 @@ def default_batch(images: int, device: str) -> int:
 def default_recipe(epochs: int, batch_size: int, device: str) -> Recipe:
     """Short training that ranks candidates: Nesterov SGD, cosine, learning rate linear in the batch size."""
     return Recipe(epochs=epochs, batch_size=batch_size, learning_rate=round(0.05 * batch_size / 32, 4), weight_decay=3e-4,
-                  warmup_epochs=min(1.0, epochs / 5), grad_clip=5.0, amp="float32" if device == "cpu" else "bfloat16")  # fmt: skip
+                  warmup_epochs=min(1.0, epochs / 5), grad_clip=5.0,
+                  amp="float32" if device == "cpu" else "bfloat16")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ def multipliers(spec: Spec, words: SizeWords) -> SizeWords:
         words = replace(words, depth=words.repeats / repeats, repeats=None)
     if words.filters is not None:
         if not filters:
-            raise UsageError("this space has no cells of a written width", got=f"filters={words.filters}", hint="Write width=0.5 instead.")
+            raise UsageError("this space has no cells of a written width", got=f"filters={words.filters}",
+                             hint="Write width=0.5 instead.")
         words = replace(words, width=words.filters / filters, filters=None)
     return words
 

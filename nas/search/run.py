@@ -30,7 +30,8 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 """Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds."""
 
-FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs",
+FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params",
+                 "macs",
                  "identity")  # fmt: skip
 """Columns of front.csv, in the units of trials.csv; test_accuracy is empty until the search has ended."""
 
@@ -104,7 +105,8 @@ class RunFolder:
         try:
             config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise RunError("the run's configuration cannot be read", where=str(self.config), got=str(error).split("\n")[0]) from None
+            raise RunError("the run's configuration cannot be read", where=str(self.config),
+                           got=str(error).split("\n")[0]) from None
         if not isinstance(config, dict):
             raise RunError("the run's configuration is not a mapping", where=str(self.config))
         return config
@@ -161,7 +163,8 @@ class RunFolder:
 def _refusal(path: Path, error: OSError) -> RunError:
     """What to tell of a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError("the disk is full", where=str(path), hint="Make room; then `nas resume` goes on where the search stopped.")
+        return RunError("the disk is full", where=str(path),
+                        hint="Make room; then `nas resume` goes on where the search stopped.")
     return RunError("cannot be written", where=str(path), got=error.strerror, hint="Choose another folder with run=PATH.")
 
 

@@ -39,7 +39,8 @@ class Settled:
         """With the plan's choices and absolute paths written into the configuration, as if they had been typed."""
         config = replace(
             config, data=absolute(config.data), storage=absolute_storage(config.storage), target=config.target or device,
-            epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch), proxy=_words(plan.proxy),
+            epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
+            proxy=_words(plan.proxy),
         )  # fmt: skip
         return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan)
 
@@ -48,7 +49,8 @@ class Settled:
         plan = {"deploy": size_words(self.plan.deploy), "proxy": size_words(self.plan.proxy), "batch": self.plan.batch,
                 "epoch_s": round(self.plan.epoch_s, 6), "recipe": self.plan.recipe.to_mapping()}  # fmt: skip
         return {**self.config.to_mapping(), RESOLVED: {
-            "study": self.name, "device": self.device, "data_fingerprint": self.fingerprint, "plan": plan, "page": to_page(self.space.spec),
+            "study": self.name, "device": self.device, "data_fingerprint": self.fingerprint, "plan": plan,
+            "page": to_page(self.space.spec),
         }}  # fmt: skip
 
     @classmethod
@@ -65,7 +67,8 @@ class Settled:
             return cls(
                 config=SearchConfig.from_words(words), name=resolved["study"], device=resolved["device"],
                 space=SearchSpace(parse_page(resolved["page"])), fingerprint=resolved["data_fingerprint"],
-                plan=Plan(deploy=size_of(plan["deploy"]), proxy=size_of(plan["proxy"]), batch=plan["batch"], epoch_s=plan["epoch_s"],
+                plan=Plan(deploy=size_of(plan["deploy"]), proxy=size_of(plan["proxy"]), batch=plan["batch"],
+                          epoch_s=plan["epoch_s"],
                           recipe=Recipe.from_mapping(plan["recipe"]), notes=()),
             )  # fmt: skip
         except NasError as error:

@@ -84,7 +84,8 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
     folder.create()
     for note in plan.notes:
         say(note)
-    settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint, plan=plan)
+    settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint,
+                           plan=plan)
     return _run(folder, settled, data, meter, workers, say, view, new=True)
 
 
@@ -121,7 +122,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         storage = stack.enter_context(open_storage(config.storage or folder.study))
         study = SearchStudy(storage, space, objectives, constraints, name=settled.name)
         if new and study.records:
-            raise RunError("this storage holds a search of that name already", where=config.storage or str(folder.study), got=settled.name,
+            raise RunError("this storage holds a search of that name already", where=config.storage or str(folder.study),
+                           got=settled.name,
                            hint="Choose another run=.")  # fmt: skip
         if not new:
             meter = Meter.from_mapping(meter.budget, study.spent)
@@ -161,16 +163,18 @@ def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
     """What the evaluator is told with every candidate; the loop adds ``page`` and ``weights``."""
     config, plan = settled.config, settled.plan
     metrics = judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))
-    target = config.target or settled.device
+    measure = {"device": config.target or settled.device, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)}
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
-        "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(), "seed": config.seed,
-        "measure": {"device": target, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)} if "latency" in metrics else None,
+        "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
+        "seed": config.seed,
+        "measure": measure if "latency" in metrics else None,
         "constraints": list(config.constraint),
     }  # fmt: skip
 
 
-def _tested(record: Record, study: SearchStudy, folder: RunFolder, payload: Mapping[str, Any], data: Dataset, say: Say) -> float | None:
+def _tested(record: Record, study: SearchStudy, folder: RunFolder, payload: Mapping[str, Any], data: Dataset,
+            say: Say) -> float | None:
     """Accuracy of a member of the final front on the test split: the only place where it is read."""
     weights = str(folder.weights_of(record.number))
     try:
@@ -187,7 +191,8 @@ def device_for(budget: Budget) -> str:
     part = next((p for p in budget.parts if p.kind == "gpu"), None)
     if part is not None:
         raise UsageError(f"budget={part} asks for a GPU, and this machine has none that torch can use",
-                         hint=f"Type budget={str(part).replace('gpu', 'cpu')} to search on its CPU, or a wall time such as budget=10min.")  # fmt: skip
+                         hint=f"Type budget={str(part).replace('gpu', 'cpu')} to search on its CPU, or a wall time such as "
+                              "budget=10min.")  # fmt: skip
     return "cpu"
 
 
@@ -211,7 +216,9 @@ def default_workers(device: str) -> int:
 def time_left(budget: Budget, device: str, workers: int) -> float | None:
     """Wall seconds that the budget amounts to when all cores, or a GPU a worker, are busy; None when it is in trials alone."""
     held: dict[Kind, int] = {"wall": 1, "gpu": workers, "cpu": cores()}
-    limits = [limit / held[kind] for kind in held if (limit := budget.limit(kind)) is not None and (kind != "cpu" or device == "cpu")]
+    if device != "cpu":
+        del held["cpu"]
+    limits = [limit / devices for kind, devices in held.items() if (limit := budget.limit(kind)) is not None]
     return min(limits, default=None)
 
 

@@ -26,7 +26,8 @@ def nas(*argv: object, cwd: Path, timeout: float = 120) -> subprocess.CompletedP
 
 def begin(*argv: object, cwd: Path) -> subprocess.Popen[str]:
     """Start a command line in a process group of its own, as a terminal does."""
-    return subprocess.Popen([*NAS, *map(str, argv)], cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([*NAS, *map(str, argv)], cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True,
                             process_group=0)  # fmt: skip
 
 

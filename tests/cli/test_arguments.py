@@ -27,7 +27,8 @@ def test_a_limit_is_a_word(limit):
 
 @pytest.mark.parametrize(("argv", "says"), [
     ([], "needs A"), (["a", "b", "c"], "does not take"), (["a", "y=1"], "unknown key"), (["a", "x=1", "x=2"], "given twice"),
-    (["a", "--lod"], "Did you mean 'loud'"), (["a", "--x=1"], "without dashes: x=1"), (["a", "--x"], "without dashes: x="), (["a", "-l"], "unknown flag"),
+    (["a", "--lod"], "Did you mean 'loud'"), (["a", "--x=1"], "without dashes: x=1"), (["a", "--x"], "without dashes: x="),
+    (["a", "-l"], "unknown flag"),
 ])  # fmt: skip
 def test_what_is_not_understood_is_told(argv, says):
     with pytest.raises(UsageError, match=says):

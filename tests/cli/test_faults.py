@@ -35,7 +35,8 @@ def stored(run):
         (study,) = storage.optuna.get_all_studies()
         trials = storage.optuna.get_all_trials(study._study_id)
         meter = study.user_attrs["meter"]
-    return [Stored(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running", t.user_attrs["identity"], t.user_attrs)
+    return [Stored(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running", t.user_attrs["identity"],
+                   t.user_attrs)
             for t in trials], meter  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_the_same_command_goes_on_too_and_three_kills_count_nothing_twice(slow_d
     run = slow_data / "results" / "r"
     for kills in range(3):
         driver = begin(*argv, cwd=slow_data)
-        wait_until(lambda: len(rows(run)) > 2 * kills and len(workers(driver)) == 2, driver)
+        wait_until(lambda n=2 * kills, d=driver: len(rows(run)) > n and len(workers(d)) == 2, driver)
         children = workers(driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
@@ -180,4 +181,5 @@ def test_the_dashboard_opens_the_study_as_it_is(finished):
     detail = get(f"/api/studies/{study['study_id']}")
     assert [trial["state"] for trial in detail["trials"]] == ["Complete"] * 4
     assert detail["objective_names"] == ["accuracy", "num_params"]
-    assert {p["name"] for p in detail["trials"][0]["params"]} == {f"network.{n}.{k}" for n in "ab" for k in ("kernel_size", "out_channels")}
+    assert {p["name"] for p in detail["trials"][0]["params"]} == {f"network.{n}.{k}" for n in "ab" for k in ("kernel_size",
+                                                                                                             "out_channels")}

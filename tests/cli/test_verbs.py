@@ -16,24 +16,40 @@ S = ["search", "space=many.yaml", "data=tiny.npz", "budget=3trials"]
 
 WRONG = [
     (["serach"], "Did you mean 'search'"), (["nonsense"], "unknown verb"), (["-x"], "unknown verb"),
-    (["search"], "no GPU"), (["search", "data=digits", "budget=3min"], "space is missing"), (["search", "space=many.yaml", "data=tiny.npz"], "budget is missing"),
-    (["search", "space=nasnet_cel", "data=digits", "budget=3min"], "Did you mean 'nasnet_cell'"), ([*S, "bugdet=1min"], "Did you mean 'budget'"),
-    (["search", "space=none.yaml", "data=digits", "budget=3min"], "no such page"), (["search", "space=nasnet_a_cifar", "data=digits", "budget=3min"], "architecture"),
-    (["search", "space=tiny.npz", "data=digits", "budget=3min"], "tiny.npz"), (["search", "space=nasnet_cell", "budget=100gpuh"], "no GPU"),
-    (["search", "space=many.yaml", "data=digits", "budget=100gpuh"], "budget=100cpuh"), ([*S[:2], "data=digit", "budget=1min"], "Did you mean 'digits'"),
-    ([*S[:2], "data=none.npz", "budget=1min"], "none.npz"), ([*S[:2], "data=.", "budget=1min"], "class"), ([*S[:2], "data=many.yaml", "budget=1min"], "not a data set"),
+    (["search"], "no GPU"), (["search", "data=digits", "budget=3min"], "space is missing"),
+    (["search", "space=many.yaml", "data=tiny.npz"], "budget is missing"),
+    (["search", "space=nasnet_cel", "data=digits", "budget=3min"], "Did you mean 'nasnet_cell'"),
+    ([*S, "bugdet=1min"], "Did you mean 'budget'"),
+    (["search", "space=none.yaml", "data=digits", "budget=3min"], "no such page"),
+    (["search", "space=nasnet_a_cifar", "data=digits", "budget=3min"], "architecture"),
+    (["search", "space=tiny.npz", "data=digits", "budget=3min"], "tiny.npz"),
+    (["search", "space=nasnet_cell", "budget=100gpuh"], "no GPU"),
+    (["search", "space=many.yaml", "data=digits", "budget=100gpuh"], "budget=100cpuh"),
+    ([*S[:2], "data=digit", "budget=1min"], "Did you mean 'digits'"),
+    ([*S[:2], "data=none.npz", "budget=1min"], "none.npz"), ([*S[:2], "data=.", "budget=1min"], "class"),
+    ([*S[:2], "data=many.yaml", "budget=1min"], "not a data set"),
     ([*S[:2], "data=no_such_module:f", "budget=1min"], "no_such_module"), ([*S[:2], "data=bad.npz", "budget=1min"], "bad.npz"),
-    ([*S[:3], "budget=3 minutes"], "not a budget"), ([*S, "objectives=speed"], "unknown metric"), ([*S, "objectives=accuracy,memory"], "memory"),
-    ([*S, "constraint=latency<3ms"], "<="), ([*S, "constraint=latency"], "not a limit"), ([*S, "strategy=genetic"], "unknown strategy"),
-    ([*S, "strategy=randm"], "Did you mean 'random'"), ([*S, "target=phone"], "target=phone"), ([*S, "target=cuda"], "GPU"), ([*S, "workers=-1"], "workers"),
-    ([*S, "epochs=many"], "epochs"), ([*S, "batch_size=0"], "batch_size"), ([*S, "seed=x"], "seed"), ([*S, "deploy=repeats=3"], "depth=0.5"),
-    ([*S, "proxy=widht=1"], "Did you mean 'width'"), ([*S, "config=none.yaml"], "none.yaml"), ([*S, "run=tiny.npz/x"], "cannot be written"),
-    ([*S, "run="], "run has no value"), ([*S, "storage=mysql://x"], "database"), ([*S, "storage=nosuch://x"], "database"), ([*S, "--jsn"], "Did you mean 'json'"),
+    ([*S[:3], "budget=3 minutes"], "not a budget"), ([*S, "objectives=speed"], "unknown metric"),
+    ([*S, "objectives=accuracy,memory"], "memory"),
+    ([*S, "constraint=latency<3ms"], "<="), ([*S, "constraint=latency"], "not a limit"),
+    ([*S, "strategy=genetic"], "unknown strategy"),
+    ([*S, "strategy=randm"], "Did you mean 'random'"), ([*S, "target=phone"], "target=phone"), ([*S, "target=cuda"], "GPU"),
+    ([*S, "workers=-1"], "workers"),
+    ([*S, "epochs=many"], "epochs"), ([*S, "batch_size=0"], "batch_size"), ([*S, "seed=x"], "seed"),
+    ([*S, "deploy=repeats=3"], "depth=0.5"),
+    ([*S, "proxy=widht=1"], "Did you mean 'width'"), ([*S, "config=none.yaml"], "none.yaml"),
+    ([*S, "run=tiny.npz/x"], "cannot be written"),
+    ([*S, "run="], "run has no value"), ([*S, "storage=mysql://x"], "database"), ([*S, "storage=nosuch://x"], "database"),
+    ([*S, "--jsn"], "Did you mean 'json'"),
     ([*S, "--budget=3min"], "without dashes"), ([*S, "seed=1", "seed=2"], "given twice"), ([*S, "word"], "does not take"),
-    (["resume"], "needs RUN"), (["resume", "none"], "no such run"), (["resume", "none", "budget=x"], "no such run"), (["resume", "x", "seed=3"], "unknown key"),
-    (["best", "none"], "no such run"), (["best"], "needs RUN"), (["show"], "needs WHAT"), (["show", "nasnet_cel"], "Did you mean 'nasnet_cell'"),
-    (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"), (["show", "tiny.npz"], "tiny.npz"),
-    (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"), (["ops", "sepconv"], "sep_conv"),
+    (["resume"], "needs RUN"), (["resume", "none"], "no such run"), (["resume", "none", "budget=x"], "no such run"),
+    (["resume", "x", "seed=3"], "unknown key"),
+    (["best", "none"], "no such run"), (["best"], "needs RUN"), (["show"], "needs WHAT"),
+    (["show", "nasnet_cel"], "Did you mean 'nasnet_cell'"),
+    (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"),
+    (["show", "tiny.npz"], "tiny.npz"),
+    (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"),
+    (["ops", "sepconv"], "sep_conv"),
 ]  # fmt: skip
 
 
@@ -48,7 +64,8 @@ def place(tmp_path_factory):
     return base
 
 
-@pytest.mark.parametrize(("argv", "says"), WRONG, ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "")
+@pytest.mark.parametrize(("argv", "says"), WRONG, ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value,
+                                                                                                                   list) else "")
 def test_a_wrong_line_gets_one_message_and_exit_code_2(argv, says, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -62,7 +79,8 @@ def test_a_wrong_line_gets_one_message_and_exit_code_2(argv, says, place, monkey
     assert sorted(place.rglob("*")) == before, "something was left behind"
 
 
-@pytest.mark.parametrize("argv", [["spaces"], ["spaces", "--architectures"], ["ops"], ["ops", "sep_conv"], ["show", "nasnet_cell"],
+@pytest.mark.parametrize("argv", [["spaces"], ["spaces", "--architectures"], ["ops"], ["ops", "sep_conv"],
+                                  ["show", "nasnet_cell"],
                                   ["show", "nasnet_a_cifar", "--layers"], ["show", "many.yaml"]])  # fmt: skip
 def test_json_is_the_document_alone(argv, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
@@ -109,7 +127,8 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
 
 
 def test_a_closed_pipe_is_no_error():
-    done = subprocess.run(f"{sys.executable} -c 'import sys; from nas.cli import main; sys.exit(main())' ops | head -1", shell=True,
+    done = subprocess.run(f"{sys.executable} -c 'import sys; from nas.cli import main; sys.exit(main())' ops | head -1",
+                          shell=True,
                           env=environment(), capture_output=True, text=True)  # fmt: skip
     assert done.stdout.startswith("operation")
     assert done.stderr == ""

@@ -20,8 +20,8 @@ from nas.search.settled import Settled
 from nas.search.start import payload_of
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
-from nas.space.parse import parse_page
 from nas.space.page import read_page
+from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
 from nas.train.recipe import Recipe
 
@@ -31,7 +31,8 @@ source: a test
 input: [1, 8, 8]
 num_classes: 10
 network:
-  - {name: a, choice: {three: {op: conv_bn_act, kernel_size: 3, out_channels: 4}, one: {op: conv_bn_act, kernel_size: 1, out_channels: 4},
+  - {name: a, choice: {three: {op: conv_bn_act, kernel_size: 3, out_channels: 4},
+                       one: {op: conv_bn_act, kernel_size: 1, out_channels: 4},
                        five: {op: conv_bn_act, kernel_size: 5, out_channels: 4}}}
   - global_avg_pool
   - classifier
@@ -94,7 +95,8 @@ class FakeExecutor(Executor):
         return self.slots - len(self.jobs)
 
     def submit(self, job: Job) -> None:
-        assert self.free and all(other.trial != job.trial for other in self.jobs)
+        assert self.free
+        assert all(other.trial != job.trial for other in self.jobs)
         self.jobs.append(job)
         self.submitted.append(job)
         self.events.append(Started(trial=job.trial, slot=0, time=0.0))
@@ -141,7 +143,8 @@ def settled(page: str = MANY, **words: Any) -> Settled:
     space = space_of(page)
     size = Size(input=(1, 8, 8), num_classes=10)
     plan = Plan(deploy=size, proxy=size, batch=1, recipe=Recipe(epochs=2, batch_size=8, learning_rate=0.1), epoch_s=1.0, notes=())
-    config = SearchConfig.from_words({"space": "many", "data": "digits", "budget": "10trials", "objectives": "accuracy,num_params", **words})
+    config = SearchConfig.from_words({"space": "many", "data": "digits", "budget": "10trials",
+                                      "objectives": "accuracy,num_params", **words})
     return Settled.make(config, name="run", device="cpu", space=space, fingerprint="f" * 64, plan=plan)
 
 

@@ -12,7 +12,8 @@ from nas.search.keys import KEYS
 
 LEAST = {"space": "nasnet_cell", "data": "digits", "budget": "3min"}
 FULL = {
-    **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe", "target": "cpu", "workers": "2",
+    **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
+    "target": "cpu", "workers": "2",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db",
 }  # fmt: skip
@@ -37,8 +38,8 @@ def test_what_is_written_is_read_back(words, tmp_path):
 
 def test_words_go_before_the_file(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text("space: efficientnet\ndata: digits\nbudget: [100gpuh, 24h]\nobjectives: [accuracy, macs]\nconstraint: macs<=1M\n"
-                    "deploy: {repeats: 2, input: [3, 8, 8]}\n")
+    path.write_text("space: efficientnet\ndata: digits\nbudget: [100gpuh, 24h]\nobjectives: [accuracy, macs]\n"
+                    "constraint: macs<=1M\ndeploy: {repeats: 2, input: [3, 8, 8]}\n")
     config = SearchConfig.from_words({"config": str(path), "space": "nasnet_cell"})
     assert (config.space, config.budget, config.objectives) == ("nasnet_cell", "100gpuh,24h", "accuracy,macs")
     assert config.constraint == ("macs<=1M",)
@@ -47,15 +48,20 @@ def test_words_go_before_the_file(tmp_path):
 
 @pytest.mark.parametrize(("words", "says"), [
     ({"spcae": "x"}, "Did you mean 'space'"), ({"space": ""}, "space is missing"), ({"budget": None}, "budget is missing"),
-    ({"data": None}, "data is missing"), ({"budget": "3 parsecs"}, "budget"), ({"budget": "-3min"}, "budget"), ({"budget": "0min"}, "nothing"),
+    ({"data": None}, "data is missing"), ({"budget": "3 parsecs"}, "budget"), ({"budget": "-3min"}, "budget"),
+    ({"budget": "0min"}, "nothing"),
     ({"budget": "3"}, "not a budget"), ({"budget": "2.5trials"}, "whole"), ({"budget": "3min,4min"}, "once"),
-    ({"objectives": "acuracy"}, "Did you mean 'accuracy'"), ({"objectives": "accuracy,accuracy"}, "twice"), ({"objectives": ","}, "objective"),
+    ({"objectives": "acuracy"}, "Did you mean 'accuracy'"), ({"objectives": "accuracy,accuracy"}, "twice"),
+    ({"objectives": ","}, "objective"),
     ({"objectives": "accuracy,memory"}, "does not measure memory"), ({"constraint": "memory<=1MB"}, "does not measure memory"),
-    ({"constraint": "latency<3ms"}, "<="), ({"constraint": "latency"}, "not a limit"), ({"constraint": "latency<=3 apples"}, "latency"),
+    ({"constraint": "latency<3ms"}, "<="), ({"constraint": "latency"}, "not a limit"),
+    ({"constraint": "latency<=3 apples"}, "latency"),
     ({"constraint": ["num_params<=1M", "speed<=1"]}, "speed"), ({"workers": "0"}, "workers"), ({"workers": "two"}, "workers"),
     ({"epochs": "1.5"}, "epochs"), ({"epochs": "-1"}, "epochs"), ({"batch_size": "1"}, "batch_size"), ({"seed": "-1"}, "seed"),
-    ({"seed": "1e3"}, "seed"), ({"epochs": True}, "epochs"), ({"deploy": "repeat=3"}, "Did you mean 'repeats'"), ({"deploy": "3"}, "word=value"),
-    ({"deploy": "width=0"}, "positive"), ({"proxy": "input=32x32"}, "channels x height x width"), ({"proxy": "repeats=2.5"}, "repeats"),
+    ({"seed": "1e3"}, "seed"), ({"epochs": True}, "epochs"), ({"deploy": "repeat=3"}, "Did you mean 'repeats'"),
+    ({"deploy": "3"}, "word=value"),
+    ({"deploy": "width=0"}, "positive"), ({"proxy": "input=32x32"}, "channels x height x width"),
+    ({"proxy": "repeats=2.5"}, "repeats"),
     ({"deploy": "width=nan"}, "width"), ({"deploy": "width=inf"}, "width"),
     ({"run": ""}, "run has no value"), ({"strategy": ""}, "strategy has no value"),
 ])  # fmt: skip

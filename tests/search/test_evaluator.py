@@ -31,7 +31,8 @@ def architecture():
 def payload(tmp_path, data, architecture):
     chosen = settled(data=str(data))
     plan = chosen.plan
-    plan = replace(plan, recipe=replace(plan.recipe, epochs=3), proxy=replace(plan.proxy, num_classes=3), deploy=replace(plan.deploy, num_classes=3))
+    plan = replace(plan, recipe=replace(plan.recipe, epochs=3), proxy=replace(plan.proxy, num_classes=3),
+                   deploy=replace(plan.deploy, num_classes=3))
     payload = payload_of(replace(chosen, plan=plan), RunFolder(tmp_path))
     return {**payload, "page": to_page(architecture.spec), "weights": str(tmp_path / "0.pt")}
 

@@ -105,7 +105,8 @@ def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
 
     loop = run_loop(tmp_path, FakeExecutor(outcome))
     assert loop.counts == {"completed": 5, "failed": 5}
-    assert {row["reason"] for row in rows(tmp_path) if row["state"] == "failed"} == {"out_of_memory: RuntimeError: CUDA out of memory"}
+    reasons = {row["reason"] for row in rows(tmp_path) if row["state"] == "failed"}
+    assert reasons == {"out_of_memory: RuntimeError: CUDA out of memory"}
 
 
 def test_a_result_that_is_not_a_number_is_a_failure(tmp_path):
@@ -146,7 +147,8 @@ def test_limits_that_nothing_keeps_end_the_search(tmp_path, monkeypatch):
     assert "ended early" in loop.message
     assert executor.submitted == []
     outcome = {"latency_ms": 9.0, "stopped": True, "over": "latency 9 breaks latency<=3ms"}
-    loop = run_loop(tmp_path / "measured", FakeExecutor(lambda job: outcome), settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
+    loop = run_loop(tmp_path / "measured", FakeExecutor(lambda job: outcome),
+                    settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
     assert "ended early" in loop.message
     assert 20 <= loop.counts["stopped"] <= 21
 
@@ -251,13 +253,13 @@ def killed_at(folder, poll, chosen, slots=2):
 
     executor.on_poll = count
     executor.close = lambda grace=0.0: []
-    with pytest.raises(Killed), a_loop(folder, executor, chosen) as loop:
+    with a_loop(folder, executor, chosen) as loop:
         loop._save = lambda: None
-        loop.run()
-    return executor
+        pytest.raises(Killed, loop.run)
 
 
-@pytest.mark.parametrize(("page", "poll"), [(MANY, 0), (MANY, 1), (MANY, 2), (MANY, 5), (MANY, 9), (THREE, 0), (THREE, 1), (THREE, 2)])
+@pytest.mark.parametrize(("page", "poll"), [(MANY, 0), (MANY, 1), (MANY, 2), (MANY, 5), (MANY, 9), (THREE, 0), (THREE, 1),
+                                            (THREE, 2)])
 def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path, page, poll):
     chosen = settled(page, budget="12trials", strategy="random")
     killed_at(tmp_path, poll, chosen)

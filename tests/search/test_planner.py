@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 from nas.errors import UsageError
@@ -16,8 +17,6 @@ from nas.space.search_space import SearchSpace
 from nas.train.data import load_data
 from tests.search.fakes import MANY, space_of
 from tests.search.runs import write_data
-
-import numpy as np
 
 
 @pytest.fixture
@@ -70,7 +69,8 @@ def test_small_data_have_one_size(pace, nasnet, digits):
 
 
 def test_what_is_said_is_kept_and_told(pace, nasnet, digits):
-    plan = planned(nasnet, digits, 180.0, epochs="7", batch_size="16", proxy="repeats=2,filters=16", deploy="repeats=6,filters=32,batch=8")
+    plan = planned(nasnet, digits, 180.0, epochs="7", batch_size="16", proxy="repeats=2,filters=16",
+                   deploy="repeats=6,filters=32,batch=8")
     assert (plan.proxy.width, plan.proxy.depth) == (0.5, 1 / 3)
     assert (plan.deploy.width, plan.deploy.depth) == (1.0, 1.0)
     assert (plan.recipe.epochs, plan.recipe.batch_size, plan.batch) == (7, 16, 8)

@@ -69,7 +69,8 @@ def test_the_document_has_the_contracted_keys_and_types(begun):
 def test_the_folder_holds_everything(begun):
     base, result, said = begun
     run = base / "run"
-    assert {path.name for path in run.iterdir()} >= {"config.yaml", "environment.json", "trials.csv", "front.csv", "best.yaml", "log.txt",
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "environment.json", "trials.csv", "front.csv", "best.yaml",
+                                                     "log.txt",
                                                      "study.log", "weights"}  # fmt: skip
     assert not list(run.rglob("*.partial"))
     trials, front = table(run / "trials.csv"), table(run / "front.csv")
@@ -78,7 +79,8 @@ def test_the_folder_holds_everything(begun):
     assert [row["trial"] for row in trials] == ["0", "1", "2"]
     assert [float(row["test_accuracy"]) for row in front] == [row["test_accuracy"] for row in result.document()["front"]]
     environment = json.loads((run / "environment.json").read_text())
-    assert environment.keys() >= {"python", "platform", "packages", "cpu", "cores", "gpus", "device", "workers", "threads_per_worker"}
+    assert environment.keys() >= {"python", "platform", "packages", "cpu", "cores", "gpus", "device", "workers",
+                                  "threads_per_worker"}
     best = load_page(str(run / "best.yaml"))
     assert lower(best).num_params == result.document()["best"]["num_params"]
     assert any("2 epochs" in line for line in said)
@@ -99,7 +101,8 @@ def test_the_written_configuration_repeats_the_search_exactly(begun):
     second = quietly(config)
 
     def what(run):
-        return [{k: row[k] for k in ("state", "val_accuracy", "num_params", "macs", "identity", "seed")} for row in table(run / "trials.csv")]
+        return [{k: row[k] for k in ("state", "val_accuracy", "num_params", "macs", "identity",
+                                     "seed")} for row in table(run / "trials.csv")]
 
     assert what(base / "run") == what(base / "again")
     assert [test for _, test in first.front] == [test for _, test in second.front]
@@ -146,8 +149,10 @@ def test_changed_data_is_refused(begun, copied, tmp_path):
 
 @pytest.mark.parametrize(("words", "match"), [
     ({"seed": 1}, "another seed"), ({"epochs": 3}, "another epochs"), ({"objectives": "accuracy"}, "another objectives"),
-    ({"constraint": "macs<=1M"}, "another constraint"), ({"strategy": "tpe"}, "another strategy"), ({"proxy": "width=0.5"}, "another proxy=width"),
-    ({"deploy": "batch=8"}, "another deploy=batch"), ({"data": "digits"}, "another data"), ({"space": "nasnet_cell"}, "another space"),
+    ({"constraint": "macs<=1M"}, "another constraint"), ({"strategy": "tpe"}, "another strategy"),
+    ({"proxy": "width=0.5"}, "another proxy=width"),
+    ({"deploy": "batch=8"}, "another deploy=batch"), ({"data": "digits"}, "another data"),
+    ({"space": "nasnet_cell"}, "another space"),
     ({"batch_size": 64}, "another batch_size"), ({"storage": "sqlite:///x.db"}, "another storage"),
 ])  # fmt: skip
 def test_another_search_under_the_same_name_is_refused(begun, copied, words, match):
@@ -208,7 +213,8 @@ def test_device_hours_as_wall_time():
 
 
 @pytest.mark.parametrize(("old", "new", "both"), [
-    ("3min", "+1min", "4min"), ("3min", "+30s", "3.5min"), ("100gpuh,24h", "+24h", "100gpuh,48h"), ("5trials", "9trials", "9trials"),
+    ("3min", "+1min", "4min"), ("3min", "+30s", "3.5min"), ("100gpuh,24h", "+24h", "100gpuh,48h"),
+    ("5trials", "9trials", "9trials"),
     ("1h", "+50trials", None), ("1h", "+", None), ("1h", "+x", None),
 ])  # fmt: skip
 def test_a_budget_is_extended_or_replaced(old, new, both):
@@ -243,7 +249,8 @@ def test_with_measured_latency(tmp_path, data, page):
 
 @pytest.mark.slow
 def test_a_latency_limit_that_nothing_keeps_trains_nothing(tmp_path, data, page):
-    result = quietly(config_of(data, page, tmp_path / "run", objectives="accuracy,latency", constraint="latency<=1us", budget="20s"))
+    result = quietly(config_of(data, page, tmp_path / "run", objectives="accuracy,latency", constraint="latency<=1us",
+                               budget="20s"))
     assert result.counts.get("completed", 0) == 0
     assert result.front == ()
     for row in table(tmp_path / "run" / "trials.csv"):
