@@ -99,8 +99,9 @@ def _open_database(url: str) -> BaseStorage:
         return optuna.storages.get_storage(url)
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"the database cannot be opened: {first}", got=url,
-                         expected="sqlite:///study.db or postgresql://user@host/name") from None  # fmt: skip
+        lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
+        raise UsageError(f"the database cannot be opened: {first}", got=url, expected="sqlite:///study.db or postgresql://user@host/name",
+                         hint="PostgreSQL needs its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 
 def _lock(path: Path) -> FileLock:
