@@ -127,18 +127,33 @@ def test_dangers_are_seen(code: str) -> None:
 # -- docstrings ----------------------------------------------------------------------------------------------------------
 
 
-def undocumented(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
-    """Public modules, classes, functions and methods without a word; overrides of torch's or the library's may be silent."""
+CLASSES = {node.name: node for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)}
+
+TORCH_WORDS = {"forward", "extra_repr", "state_dict", "load_state_dict"}
+"""Methods that torch documents."""
+
+
+def inherits_word(owner: ast.ClassDef, name: str) -> bool:
+    """Whether a base class of the package has a word about that method."""
+    for base in owner.bases:
+        known = CLASSES.get(ast.unparse(base).split("[")[0].split(".")[-1])
+        if known and known is not owner:
+            own = [node for node in known.body if isinstance(node, ast.FunctionDef) and node.name == name]
+            if any(ast.get_docstring(node) for node in own) or inherits_word(known, name):
+                return True
+    return False
+
+
+def undocumented(body: list[ast.stmt], owner: ast.ClassDef | None = None) -> Iterator[str]:
+    """Public classes, functions and methods without a word of their own or of a base class."""
     for node in body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node) and not (prefix and is_known_elsewhere(node.name)):
-                yield prefix + node.name
-            if isinstance(node, ast.ClassDef):
-                yield from undocumented(node.body, f"{prefix}{node.name}.")
-
-
-def is_known_elsewhere(name: str) -> bool:
-    return name in ("forward", "extra_repr", "state_dict", "load_state_dict", "step", "construct_mapping")
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+            continue
+        inherited = owner is not None and (node.name in TORCH_WORDS or inherits_word(owner, node.name))
+        if not ast.get_docstring(node) and not inherited:
+            yield f"{owner.name}.{node.name}" if owner else node.name
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body, node)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
