@@ -127,33 +127,14 @@ def test_dangers_are_seen(code: str) -> None:
 # -- docstrings ----------------------------------------------------------------------------------------------------------
 
 
-CLASSES = {node.name: node for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)}
-
-TORCH_WORDS = {"forward", "extra_repr", "state_dict", "load_state_dict"}
-"""Methods that torch documents."""
-
-
-def inherits_word(owner: ast.ClassDef, name: str) -> bool:
-    """Whether a base class of the package has a word about that method."""
-    for base in owner.bases:
-        known = CLASSES.get(ast.unparse(base).split("[")[0].split(".")[-1])
-        if known and known is not owner:
-            own = [node for node in known.body if isinstance(node, ast.FunctionDef) and node.name == name]
-            if any(ast.get_docstring(node) for node in own) or inherits_word(known, name):
-                return True
-    return False
-
-
-def undocumented(body: list[ast.stmt], owner: ast.ClassDef | None = None) -> Iterator[str]:
-    """Public classes, functions and methods without a word of their own or of a base class."""
+def undocumented(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
+    """Public modules, classes, functions and methods without a word; methods of an heir may be their base's."""
     for node in body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
-            continue
-        inherited = owner is not None and (node.name in TORCH_WORDS or inherits_word(owner, node.name))
-        if not ast.get_docstring(node) and not inherited:
-            yield f"{owner.name}.{node.name}" if owner else node.name
-        if isinstance(node, ast.ClassDef):
-            yield from undocumented(node.body, node)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if not ast.get_docstring(node):
+                yield prefix + node.name
+            if isinstance(node, ast.ClassDef) and not node.bases:
+                yield from undocumented(node.body, f"{prefix}{node.name}.")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
