@@ -33,6 +33,7 @@ class Archive:
 
     @property
     def counts(self) -> Counter[str]:
+        """How many trials ended how."""
         return Counter(record.state for record in self.study.records)
 
     @property

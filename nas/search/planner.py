@@ -134,6 +134,7 @@ class Pace:
         return cls(per_call, per_mac)
 
     def step(self, graph: Graph, batch_size: int) -> float:
+        """Seconds of a training step of a graph."""
         return self.per_call * _calls(graph) + self.per_mac * graph.macs * batch_size
 
 
