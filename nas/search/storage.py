@@ -48,6 +48,9 @@ class Storage:
     def close(self) -> None:
         """Give the storage and the lock back."""
         self.optuna.remove_session()
+        engine = getattr(getattr(self.optuna, "_backend", self.optuna), "engine", None)
+        if engine is not None:  # a database's connections, which Optuna leaves to the garbage collector
+            engine.dispose()
         if self._lock is not None:
             self._lock.release()
 
