@@ -56,7 +56,8 @@ def ofa_features(table: pd.DataFrame) -> Floats:
                  middle * (side**2 + out_side**2), outside * out_side**2, middle * (inside + taps + outside))  # fmt: skip
         blocks.append(np.stack(costs, 1) * live[:, [block]])
         side = out_side
-    kinds = [(live & (digits == value)).sum(1) for digits, values in ((kernel, (3, 5, 7)), (expand, (3, 4, 6))) for value in values]
+    words = [(kernel, value) for value in (3, 5, 7)] + [(expand, value) for value in (3, 4, 6)]
+    kinds = [(live & (digits == value)).sum(1) for digits, value in words]
     scale = resolution / 224
     return np.column_stack([np.log(np.sum(blocks, 0)), depth, depth.sum(1), scale, scale**2, *kinds])
 
@@ -101,8 +102,9 @@ def judge(features: Floats, latency: Floats, train: int, repeats: int) -> Row:
         figures.append((ranks, 100 * np.mean(np.abs(median / truth - 1)), 100 * np.mean((low <= truth) & (truth <= high)),
                         100 * np.median((high - low) / 2 / median), seconds))  # fmt: skip
     mean = np.mean(figures, 0)
-    return {"train": train, "spearman": round(mean[0], 3), "mape_percent": round(mean[1], 2), "coverage_percent": round(mean[2], 1),
-            "half_width_percent": round(mean[3], 1), "fit_s": round(mean[4], 3), "repeats": repeats}  # fmt: skip
+    return {"train": train, "spearman": round(mean[0], 3), "mape_percent": round(mean[1], 2),
+            "coverage_percent": round(mean[2], 1), "half_width_percent": round(mean[3], 1),
+            "fit_s": round(mean[4], 3), "repeats": repeats}  # fmt: skip
 
 
 def settings(folder: Path) -> list[tuple[str, str, Floats, Floats]]:

@@ -46,10 +46,13 @@ def _depths(graph: Graph, depths: dict[str, int]) -> int:
     return depths[graph.output]
 
 
-def as_table(rows: Sequence[Mapping[str, float]], names: Sequence[str] | None = None) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def as_table(
+    rows: Sequence[Mapping[str, float]], names: Sequence[str] | None = None
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Features of several networks as a table (networks, features) and its columns' names; what a network lacks is 0.
 
     ``names`` keeps the columns of an earlier table, so that a fitted predictor can be asked about new networks.
     """
     columns = tuple(names if names is not None else sorted({name for row in rows for name in row}))
-    return np.array([[row.get(name, 0.0) for name in columns] for row in rows], dtype=np.float64).reshape(len(rows), len(columns)), columns
+    table = np.array([[row.get(name, 0.0) for name in columns] for row in rows], dtype=np.float64)
+    return table.reshape(len(rows), len(columns)), columns
