@@ -29,7 +29,7 @@ from nas.space.search_space import Architecture
 def run(arguments: Arguments) -> dict[str, Any]:
     """Measure a page's network, or a trial's at the size it is to be deployed at."""
     name, graph = _network(arguments)
-    options, limits = _options(arguments), _limits(arguments)
+    options, limits = options_of(arguments), _limits(arguments)
     wait = _number(arguments, "wait", 60.0, least=0)
     reference = arguments.get("reference")
     channels, height, width = graph.inputs[0][1]
@@ -80,7 +80,8 @@ def _network(arguments: Arguments) -> tuple[str, Graph]:
     return name, lower(Architecture(spec), size)
 
 
-def _options(arguments: Arguments) -> dict[str, Any]:
+def options_of(arguments: Arguments) -> dict[str, Any]:
+    """The conditions of a measurement, as ``measure_latency`` takes them. Raises UsageError."""
     dtype = arguments.get("dtype", "float32") or "float32"
     if dtype not in DTYPES:
         raise UsageError("unknown dtype", got=dtype, expected=" or ".join(DTYPES), hint=nearest(dtype, DTYPES))

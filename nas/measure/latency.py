@@ -61,7 +61,7 @@ class Latency:
     device_name: str
     dtype: str
     batch: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     threads: int
     cores: tuple[int, ...] | None
     memory_format: str
@@ -111,7 +111,8 @@ class _Conditions:
         """A copy of the model on the device with a fixed random input, as something to call."""
         dtype, layout = DTYPES[self.dtype], MEMORY_FORMATS[self.memory_format]
         data = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-        data = data.to(device=self.device, dtype=dtype).contiguous(memory_format=layout)
+        data = data.to(device=self.device, dtype=dtype)
+        data = data.contiguous(memory_format=layout) if data.dim() == 4 else data
         try:
             net = copy.deepcopy(model).eval().to(device=self.device, dtype=dtype)
             net = net.to(memory_format=layout)  # type: ignore[call-overload]
@@ -135,11 +136,11 @@ def _converted_reference(conditions: _Conditions) -> Run:
 
 
 def measure_latency(
-    model: nn.Module, input_shape: tuple[int, int, int], *, device: str = "cpu", batch: int = 1, threads: int = 1,
+    model: nn.Module, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
     dtype: str = "float32", memory_format: str | None = None, fold_batch_norm: bool = False, graph: bool = False,
     runtime: str = "eager", cores: Sequence[int] | None = None, limits: Limits | None = None, anchors: Anchors | None = None,
 ) -> Latency:  # fmt: skip
-    """Measure a forward pass of ``model``, the network as it will be deployed, for ``batch`` inputs (C, H, W).
+    """Measure a forward pass of ``model``, the network as it will be deployed, for ``batch`` inputs: (C, H, W) or less.
 
     A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or
     on CUDA by replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch

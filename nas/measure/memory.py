@@ -56,7 +56,7 @@ def _elements(shape: Shape) -> int:
 
 
 def peak_bytes(
-    model: nn.Module, input_shape: tuple[int, int, int], *, device: str = "cuda", batch: int = 1,
+    model: nn.Module, input_shape: tuple[int, ...], *, device: str = "cuda", batch: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> int:  # fmt: skip
     """Bytes that torch's allocator held at most on a CUDA device during one eager forward pass, weights and input included.
