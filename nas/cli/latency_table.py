@@ -101,7 +101,8 @@ def _whole(table: LatencyTable, graphs: list[Graph], measure: Measure) -> tuple[
 def _text(document: dict[str, Any], judged: Additivity | None) -> str:
     lines = [f"{document['out']}: {document['entries']} operations on their shapes, {document['measured']} of them measured now"]
     if document["refused"]:
-        lines.append(f"{document['refused']} measurements were refused, the same command tries them again: {document['refusals'][0]}")
+        lines.append(f"{document['refused']} measurements were refused, the same command tries them again: "
+                     f"{document['refusals'][0]}")  # fmt: skip
     if judged is None:
         lines.append("additivity: no network was both covered by the table and measured whole")
     else:
