@@ -24,7 +24,19 @@ def parse_family(path: Path) -> dict[str, Spec]:
     """Every spec in a file by name: the page itself, and its ``variants``. Raises SpaceError as parsing does."""
     page = read_file(path)
     base = parse_page(page)
-    return {base.name: base} | {name: parse_page(variant(page, name)) for name in page.get("variants", {})}
+    return {base.name: base} | {name: parse_page(variant(page, name)) for name in _variants(page)}
+
+
+def parse_named(name: str, folder: Path) -> Spec:
+    """The spec of that name among the pages of a folder. A name starts with its file's, so that few files are read.
+
+    Raises SpaceError naming the nearest known one.
+    """
+    for path in sorted(folder.glob("*.yaml"), key=lambda path: -len(path.stem)):
+        if name.startswith(path.stem) and (spec := parse_family(path).get(name)):
+            return spec
+    known = [name for path in folder.glob("*.yaml") for name in parse_family(path)]
+    raise SpaceError("unknown architecture", got=name, hint=nearest(name, known))
 
 
 def variant(page: Page, name: str) -> Page:
@@ -32,21 +44,26 @@ def variant(page: Page, name: str) -> Page:
 
     Figures are a network's own: ``reference`` is not taken over.
     """
-    variants = page["variants"]
-    chain, changes = [name], dict(_changes(variants, name, page.where))
+    variants = _variants(page)
+    chain, changes = [name], dict(_changes(variants, name))
     while "like" in changes:
-        parent = changes.pop("like")
-        if parent in chain:
-            raise SpaceError(f"variant {name} is like itself", where=variants[name].where)
+        parent = str(changes.pop("like"))
+        if parent in chain or parent not in variants:
+            raise SpaceError(f"variant {name} is like " + ("itself" if parent in chain else "an unknown variant"),
+                             where=variants[name].where, got=parent, hint=nearest(parent, variants))  # fmt: skip
         chain.append(parent)
-        changes = {**_changes(variants, parent, variants[name].where), "reference": None, **changes}
+        changes = {**_changes(variants, parent), "reference": None, **changes}
     return override(page, {"reference": None, "name": name, **changes})
 
 
-def _changes(variants: Any, name: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(variants, Page) or name not in variants:
-        known = variants if isinstance(variants, Page) else ()
-        raise SpaceError("unknown variant", where=where, got=str(name), hint=nearest(str(name), known))
+def _variants(page: Page) -> Page:
+    variants = page.get("variants", Page())
+    if not isinstance(variants, Page):
+        raise SpaceError("variants is a mapping", where=page.where, expected="name: changes", got=str(variants))
+    return variants
+
+
+def _changes(variants: Page, name: str) -> Page:
     changes = variants[name]
     if not isinstance(changes, Page):
         raise SpaceError(f"variant {name} is a mapping", where=variants.where, expected="path: value lines",
@@ -64,7 +81,10 @@ def override(page: Page, changes: Mapping[str, Any]) -> Page:
         words = str(path).split(".")
         if words[0] == "scaling" and "scaling" not in page:
             page = _with(page, "scaling", Page())
-        page = _put(page, words, value, str(path))
+        try:
+            page = _put(page, words, value, str(path))
+        except SpaceError as error:
+            raise error.at(page.where) from None
     return page
 
 

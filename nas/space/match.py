@@ -3,11 +3,14 @@
 Two cells match when the same operations read the same states, in whatever order the branches of a sum are written. What
 a space leaves open is compared: its cells, and its network where that has holes. So a network of more or wider copies
 of a space's cells is a member; it is the size that differs. Rates of dropout are not compared either.
+
+Every function here yields what is known after it: all ways to decide one part, given what is decided already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -28,6 +31,8 @@ from nas.space.spec import (
 )
 
 Known = Mapping[str, Scalar]
+Step = Callable[[Known], Iterator[Known]]
+
 _RATES = frozenset({"p", "dropout", "drop_path"})
 """Words of operations that act in training only."""
 
@@ -40,44 +45,37 @@ def find_decisions(space: Spec, architecture: Spec, *, outputs: bool = True) -> 
 
     ``outputs=False`` leaves out of the comparison which of its states a cell puts out.
     """
-    return next((dict(known) for known in _spec(space, architecture, outputs)), None)
-
-
-def _spec(space: Spec, architecture: Spec, outputs: bool) -> Iterator[Known]:
-    pairs: list[tuple[Any, Any]] = [(cell, architecture.cells.get(name)) for name, cell in space.cells.items()]
+    cells = architecture.cells
+    steps: list[Step] = [partial(_cell, cell, cells.get(name), outputs) for name, cell in space.cells.items()]
     if has_holes(space.network):
-        pairs.append((space.network, architecture.network))
-
-    def all_of(rest: list[tuple[Any, Any]], known: Known) -> Iterator[Known]:
-        if not rest:
-            yield known
-            return
-        (theirs, ours), *others = rest
-        is_cell = isinstance(theirs, Cell)
-        found = _cell(theirs, ours, known, outputs) if is_cell else _node(theirs, ours, "network", known)
-        for now in found:
-            yield from all_of(others, now)
-
-    yield from all_of(pairs, {})
+        steps.append(partial(_node, space.network, architecture.network, "network"))
+    return next((dict(known) for known in _all(steps, {})), None)
 
 
-def _cell(space: Cell, cell: Cell | None, known: Known, outputs: bool) -> Iterator[Known]:
+def _all(steps: Sequence[Step], known: Known) -> Iterator[Known]:
+    """Every way through all steps, each of which goes on from what is known after the one before."""
+    if not steps:
+        yield known
+        return
+    for now in steps[0](known):
+        yield from _all(steps[1:], now)
+
+
+# -- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _cell(space: Cell, cell: Cell | None, outputs: bool, known: Known) -> Iterator[Known]:
     if cell is None or {i.name: i for i in space.inputs} != {i.name: i for i in cell.inputs}:
         return
     words = ("combine", "match", "match_output", "stride")
     if any(getattr(space, word) != getattr(cell, word) for word in words):
         return
-    states = _states(cell)
+    states = _unread(cell) if isinstance(cell.output, str) else set(cell.output)
     for now in _node(space.layers, cell.layers, space.name, known):
-        if space.output == "unused":
-            if states == _unread(cell) or not outputs:
-                yield now
-        else:
-            yield from _output(space, states, now)
-
-
-def _states(cell: Cell) -> set[Any]:
-    return _unread(cell) if isinstance(cell.output, str) else set(cell.output)
+        if isinstance(space.output, tuple):
+            yield from _output(space.output, states, f"{space.name}.output", 0, now)
+        elif states == _unread(cell) or not outputs:
+            yield now
 
 
 def _unread(cell: Cell) -> set[Any]:
@@ -85,61 +83,53 @@ def _unread(cell: Cell) -> set[Any]:
     return {layer.name for layer in cell.layers.layers} - read
 
 
-def _output(space: Cell, states: set[Any], known: Known) -> Iterator[Known]:
-    """The output's holes decided so that exactly ``states`` are put out."""
+def _output(output: tuple[Any, ...], states: set[Any], path: str, index: int, known: Known) -> Iterator[Known]:
+    """The output's holes decided so that exactly these states are put out, in whatever order."""
+    if index == len(output):
+        if not states:
+            yield known
+        return
+    for state in sorted({*states, "none"}, key=str):
+        for now in _value(output[index], state, f"{path}.{index}", known):
+            yield from _output(output, states - {state}, path, index + 1, now)
 
-    def all_of(index: int, left: set[Any], known: Known) -> Iterator[Known]:
-        if index == len(space.output):
-            if not left:
-                yield known
-            return
-        for state in {*left, "none"}:
-            for now in _value(space.output[index], state, f"{space.name}.output.{index}", known):
-                yield from all_of(index + 1, left - {state}, now)
 
-    yield from all_of(0, states, known)
+# -- nodes -----------------------------------------------------------------------------------------------------------
 
 
 def _node(space: Any, node: Any, path: str, known: Known, first: Mapping[str, Any] | None = None) -> Iterator[Known]:
-    """Ways to decide ``space``, at this path, so that it is ``node``; ``first``: words over those of the space's node."""
+    """``space`` decided, at this path, so that it is ``node``; ``first`` are words over those of the space's node."""
     match space:
         case Choice():
             for label, option, now in _labels(space, path, known):
                 yield from _node(option, node, f"{path}={label}", now, first)
         case Op() if isinstance(node, Op) and space.name == node.name:
-            theirs = {**dict(space.kwargs), **(first or {})}
-            yield from _words(theirs, dict(node.kwargs), find(space.name).defaults, path, known)
+            words = {**dict(space.kwargs), **(first or {})}
+            yield from _words(words, dict(node.kwargs), find(space.name).defaults, path, known)
         case CellRef() if isinstance(node, CellRef) and space.cell == node.cell:
-            theirs = {"channels": space.channels, "stride": space.stride, **(first or {})}
-            yield from _words(theirs, {"channels": node.channels, "stride": node.stride}, {}, path, known)
+            words = {"channels": space.channels, "stride": space.stride, **(first or {})}
+            yield from _words(words, {"channels": node.channels, "stride": node.stride}, {}, path, known)
         case Sequential() if isinstance(node, Sequential) and len(space.layers) == len(node.layers):
-            yield from _layers(space.layers, node.layers, path, known)
-        case _:
-            return
+            pairs = zip(space.layers, node.layers, strict=True)
+            yield from _all([partial(_layer, theirs, ours, f"{path}.{theirs.name}") for theirs, ours in pairs], known)
 
 
 def _labels(hole: Choice, path: str, known: Known) -> Iterator[tuple[Scalar, Any, Known]]:
     """The labels a hole can still have, each with its option and what is known then."""
     key = hole.share or path
     for label, option in zip(hole.labels, hole.options, strict=True):
-        if key not in known or (known[key] == label and type(known[key]) is type(label)):
+        if key not in known or _same(known[key], label):
             yield label, option, {**known, key: label}
 
 
 def _words(space: Mapping[str, Any], words: Mapping[str, Any], defaults: Mapping[str, Any], path: str,
            known: Known) -> Iterator[Known]:  # fmt: skip
-    names = [word for word in {**space, **words} if word not in _RATES]
+    def values(word: str) -> tuple[Any, Any]:
+        default = defaults.get(word)
+        return space.get(word, default), words.get(word, default)
 
-    def all_of(index: int, known: Known) -> Iterator[Known]:
-        if index == len(names):
-            yield known
-            return
-        word = names[index]
-        theirs, ours = (side.get(word, defaults.get(word)) for side in (space, words))
-        for now in _value(theirs, ours, f"{path}.{word}", known):
-            yield from all_of(index + 1, now)
-
-    yield from all_of(0, known)
+    names = (word for word in {**space, **words} if word not in _RATES)
+    yield from _all([partial(_value, *values(word), f"{path}.{word}") for word in names], known)
 
 
 def _value(space: Any, value: Any, path: str, known: Known) -> Iterator[Known]:
@@ -157,56 +147,36 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b) and isinstance(a, bool) is isinstance(b, bool)
 
 
-def _layers(space: tuple[Layer, ...], layers: tuple[Layer, ...], path: str, known: Known) -> Iterator[Known]:
-    if not space:
-        yield known
-        return
-    for now in _layer(space[0], layers[0], f"{path}.{space[0].name}", known):
-        yield from _layers(space[1:], layers[1:], path, now)
+# -- layers ----------------------------------------------------------------------------------------------------------
 
 
 def _layer(space: Layer, layer: Layer, path: str, known: Known) -> Iterator[Known]:
+    theirs, ours = space.body, layer.body
     if space.name != layer.name:
         return
-    theirs, ours = space.body, layer.body
     if isinstance(theirs, Parallel) and isinstance(ours, Parallel):
-        yield from _parallel(space, layer, path, known)
+        yield from _parallel(space, theirs, layer, ours, path, known)
         return
-    for now in _sources(space.sources, layer.sources, path, known):
-        if isinstance(theirs, Repeat) or isinstance(ours, Repeat):
-            yield from _repeat(theirs, ours, path, now)
-        else:
-            yield from _node(theirs, ours, path, now)
+    body = _repeat if isinstance(theirs, Repeat) or isinstance(ours, Repeat) else _node
+    yield from _all([partial(_sources, space.sources, layer.sources, path), partial(body, theirs, ours, path)], known)
 
 
 def _repeat(space: Any, node: Any, path: str, known: Known) -> Iterator[Known]:
     """Repetitions one by one; a node that is not repeated is one repetition."""
     theirs, ours = (n if isinstance(n, Repeat) else Repeat(bodies=(n,), times=1) for n in (space, node))
     assert isinstance(ours.times, int)
-    bodies = [ours.bodies[i * len(ours.bodies) // ours.times] for i in range(ours.times)]
-    if bodies and ours.first:
-        bodies[0] = _with_words(bodies[0], dict(ours.first))
-
-    def all_of(index: int, known: Known) -> Iterator[Known]:
-        if index == len(bodies):
-            yield known
-            return
-        body = theirs.bodies[0 if len(theirs.bodies) == 1 else index]
-        inner = f"{path}.{index}" if theirs.each else path
-        for now in _node(body, bodies[index], inner, known, dict(theirs.first) if index == 0 else None):
-            yield from all_of(index + 1, now)
-
-    for now in _value(theirs.times, ours.times, f"{path}.repeat", known):
-        yield from all_of(0, now)
+    steps: list[Step] = [partial(_value, theirs.times, ours.times, f"{path}.repeat")]
+    for index in range(ours.times):
+        body: Any = ours.bodies[index * len(ours.bodies) // ours.times]
+        if index == 0 and isinstance(body, Op):
+            body = Op(name=body.name, kwargs=tuple({**dict(body.kwargs), **dict(ours.first)}.items()))
+        model = theirs.bodies[min(index, len(theirs.bodies) - 1)]
+        first = dict(theirs.first) if index == 0 else None
+        steps.append(partial(_node, model, body, f"{path}.{index}" if theirs.each else path, first=first))
+    yield from _all(steps, known)
 
 
-def _with_words(body: Any, words: Mapping[str, Any]) -> Any:
-    if isinstance(body, Op):
-        return Op(name=body.name, kwargs=tuple({**dict(body.kwargs), **words}.items()))
-    return body
-
-
-def _wiring(layer: Layer) -> list[tuple[Any, ...]]:
+def _wiring(layer: Layer) -> list[Any]:
     """What a layer reads; of a layer with branches, what each of them reads."""
     sources: Any = layer.sources
     if not isinstance(layer.body, Parallel):
@@ -214,61 +184,35 @@ def _wiring(layer: Layer) -> list[tuple[Any, ...]]:
     branches = layer.body.branches
     if len(sources) == len(branches) > 1:
         return [(source,) for source in sources]
-    own: list[Any] = [branch.sources or sources for branch in branches]
-    return own
+    return [branch.sources or sources for branch in branches]
 
 
-def _parallel(space: Layer, layer: Layer, path: str, known: Known) -> Iterator[Known]:
+def _parallel(space: Layer, theirs: Parallel, layer: Layer, ours: Parallel, path: str, known: Known) -> Iterator[Known]:
     """Branches in any order, each with its sources."""
-    theirs, ours = space.body, layer.body
-    assert isinstance(theirs, Parallel)
-    assert isinstance(ours, Parallel)
-    count = len(theirs.branches)
+    count, wiring = len(theirs.branches), _wiring(layer)
     if len(ours.branches) != count or theirs.match != ours.match:
         return
-    wiring = _wiring(layer)
-    orders = permutations(range(count)) if count <= _MOST_BRANCHES else iter([tuple(range(count))])
-
-    def all_of(index: int, order: tuple[int, ...], known: Known) -> Iterator[Known]:
-        if index == count:
-            yield known
-            return
-        branch, other = theirs.branches[index], ours.branches[order[index]]
-        for now in _node(branch.body, other.body, f"{path}.{branch.name}", known):
-            yield from all_of(index + 1, order, now)
-
-    for combined in _value(theirs.combine, ours.combine, f"{path}.combine", known):
-        for order in orders:
-            for now in _branch_sources(space, [wiring[i] for i in order], path, combined):
-                yield from all_of(0, order, now)
+    for order in permutations(range(count)) if count <= _MOST_BRANCHES else [tuple(range(count))]:
+        steps: list[Step] = [partial(_value, theirs.combine, ours.combine, f"{path}.combine")]
+        steps += _branch_sources(space, theirs, [wiring[i] for i in order], path)
+        for branch, index in zip(theirs.branches, order, strict=True):
+            steps.append(partial(_node, branch.body, ours.branches[index].body, f"{path}.{branch.name}"))
+        yield from _all(steps, known)
 
 
-def _branch_sources(space: Layer, wiring: list[tuple[Any, ...]], path: str, known: Known) -> Iterator[Known]:
+def _branch_sources(space: Layer, body: Parallel, wiring: list[Any], path: str) -> list[Step]:
     """The sources of the branches decided, whether they are written at the layer or at each branch."""
-    if isinstance(space.sources, Choice) or len(space.sources) == len(wiring) > 1:
-        if all(len(sources) == 1 for sources in wiring):
-            yield from _sources(space.sources, tuple(sources[0] for sources in wiring), path, known)
-        return
-    assert isinstance(space.body, Parallel)
-    branches = space.body.branches
-
-    def all_of(index: int, known: Known) -> Iterator[Known]:
-        if index == len(branches):
-            yield known
-            return
-        sources, inner = branches[index].sources or space.sources, f"{path}.{branches[index].name}"
-        for now in _sources(sources, wiring[index], inner, known):
-            yield from all_of(index + 1, now)
-
-    yield from all_of(0, known)
+    sources: Any = space.sources
+    if isinstance(sources, Choice) or len(sources) == len(wiring) > 1:
+        return [partial(_sources, sources, tuple(source for own in wiring for source in own), path)]
+    return [partial(_sources, branch.sources or sources, own, f"{path}.{branch.name}")
+            for branch, own in zip(body.branches, wiring, strict=True)]  # fmt: skip
 
 
 def _sources(space: Any, sources: Any, path: str, known: Known) -> Iterator[Known]:
     if isinstance(space, Choice):
         yield from (now for _, option, now in _labels(space, f"{path}.from", known) if option == sources)
     elif len(space) == len(sources):
-        if len(space) == 1:
-            yield from _value(space[0], sources[0], f"{path}.from", known)
-        else:
-            theirs, ours = ({f"{i}": s for i, s in enumerate(side)} for side in (space, sources))
-            yield from _words(theirs, ours, {}, f"{path}.from", known)
+        several = len(space) > 1
+        yield from _all([partial(_value, theirs, ours, f"{path}.from.{i}" if several else f"{path}.from")
+                         for i, (theirs, ours) in enumerate(zip(space, sources, strict=True))], known)  # fmt: skip
