@@ -119,6 +119,14 @@ def test_words_that_make_no_module_are_told() -> None:
         make_module(call, "stage.0")
 
 
+def test_channels_that_are_filled_in_are_those_of_the_first_input() -> None:
+    graph = lowered(
+        {"name": "wide", "op": "conv_bn", "out_channels": 8}, {"name": "small", "op": "max_pool", "stride": 2},
+        {"op": "unet_up", "from": ["small", "wide"]},
+    )  # fmt: skip
+    check(graph)
+
+
 def test_an_architecture_page_is_exact() -> None:
     for path in (BUNDLED[0].parent / "architectures").glob("nasnet_a_cifar.yaml"):
         graph = lower(Architecture(parse_file(path)))
