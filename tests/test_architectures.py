@@ -39,6 +39,10 @@ MEMBERS = {
     "efficientnet": ["efficientnet_b0"],
     "efficientnet_v2": ["efficientnet_v2_s_300"],
     "mnasnet": ["mnasnet_a1", "mnasnet_b1"],
+    "convnext": ["convnext_t", "convnext_s", "convnext_b"],
+    "swin": ["swin_t", "swin_s"],
+    "densenet": ["densenet_cifar_40_12", "densenet_cifar_100_24", "densenet_bc_100_12", "densenet_bc_250_24",
+                 "densenet_bc_190_40"],
 }
 LARGER_MEMBERS = {
     "darts": ["darts_v2_imagenet", "gdas_imagenet"], "nao": ["naonet_a_imagenet"], "pnas": ["pnasnet_5_large"],
