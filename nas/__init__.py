@@ -1,4 +1,4 @@
-"""Neural architecture search on PyTorch: declarative spaces, measured latency, rebuildable networks."""
+"""Neural architecture search on PyTorch: declarative spaces, measured latency, standalone networks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.export import load_network
     from nas.net.build import build
     from nas.net.graph import Size
     from nas.net.lower import lower
     from nas.space.library import load_architecture, load_space
     from nas.space.search_space import Architecture, SearchSpace
 
-__all__ = ["Architecture", "SearchSpace", "Size", "build", "load_architecture", "load_network", "load_space", "lower"]
+__all__ = ["Architecture", "SearchSpace", "Size", "build", "load_architecture", "load_space", "lower"]
 
 _HOMES = {
     "Architecture": "nas.space.search_space", "SearchSpace": "nas.space.search_space", "Size": "nas.net.graph",
     "build": "nas.net.build", "lower": "nas.net.lower", "load_architecture": "nas.space.library",
-    "load_space": "nas.space.library", "load_network": "nas.export",
+    "load_space": "nas.space.library",
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ ABSENT = ("project", "raw")
 MAX_REPEAT = 1000
 MAX_BLOCKS = 100
 MAX_OPTIONS = 10_000
+MAX_SCALE = 100
 
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 

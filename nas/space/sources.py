@@ -16,7 +16,7 @@ def parse_sources(value: Any, known: list[str], where: str) -> Any:
         words = mapping(value, "from", where)
         options = words["choice"]
         if isinstance(options, Mapping) and set(options) == set(SUBSET_WORDS):
-            states = [str(check_source(s, known, where)) for s in listed(options["of"], "of", where)]
+            states = [check_source(s, known, where) for s in listed(options["of"], "of", where)]
             return parse_subsets(words, states, integer(options["subset"], "subset", where))
         if any(isinstance(o, list | tuple) for o in (options.values() if isinstance(options, Mapping) else options or ())):
             return parse_choice(words, where, lambda option: parse_sources(option, known, where))

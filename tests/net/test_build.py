@@ -24,7 +24,8 @@ from nas.space.search_space import Architecture, SearchSpace
 from tests.net.nets import lowered
 from tests.space.pages import BUNDLED, pages
 
-SIZES = [Size(width=0.05, depth=0.15, input=(3, 32, 32), num_classes=2), Size(width=0.1, depth=0.15, input=(1, 40, 33), num_classes=7)]
+SIZES = [Size(width=0.05, depth=0.15, input=(3, 32, 32), num_classes=2),
+         Size(width=0.1, depth=0.15, input=(1, 40, 33), num_classes=7)]  # fmt: skip
 
 
 SQUARE = {"lectures", "mixer", "vit"}

@@ -46,7 +46,7 @@ def test_bundled_pages_and_their_samples_survive(path: Path) -> None:
 EACH = {"op": "conv_bn", "kernel_size": {"choice": [1, 3]}}
 
 
-@pytest.mark.parametrize("layer", [
+EVERY_WORD: list[Any] = [
     {"repeat": 2, "each": {"layers": [EACH, "relu"]}},
     {"repeat": 2, "each": ["relu", EACH]},
     {"repeat": {"choice": [0, 1]}, "layers": ["relu"], "from": "x"},
@@ -60,20 +60,26 @@ EACH = {"op": "conv_bn", "kernel_size": {"choice": [1, 3]}}
     {"op": "dropout", "p": {"range": [0.1, 0.5], "log": True, "share": "p"}},
     {"choice": {"yes": "relu", "on": "identity", "1e3": EACH}},
     {"op": {"choice": ["conv_bn", "identity"]}, "stride": 1},
-])  # fmt: skip
+]  # fmt: skip
+
+CELL = {"inputs": {"a": {"project": "calibrate"}, "b": {"absent": "raw"}}, "layers": [{"op": "add", "from": ["a", "b"]}],
+        "output": ["add", {"choice": ["a", "none"]}], "combine": {"choice": ["add", "concat"]}, "stride": 2,
+        "match": None, "match_output": "conv_bn"}  # fmt: skip
+
+WHOLE_PAGE = {
+    "name": "s", "source": "us", "reference": "them", "input": [1, 8, 9], "num_classes": 3, "constraints": ["macs<=1M"],
+    "scaling": {"phi": {"range": [0, 3]}, "alpha": 1.2, "resolution": {"choice": [8, 9]}, "divisor": 4},
+    "cells": {"c": CELL}, "network": [{"cell": "c", "channels": {"choice": [4, 8]}, "stride": 1}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", EVERY_WORD, ids=range(len(EVERY_WORD)))
 def test_every_word_survives(layer: Any) -> None:
     check_round_trip(parse_page({"name": "s", "network": [{"name": "stem", "op": "relu"}, layer]}))
 
 
 def test_what_belongs_to_the_page_survives() -> None:
-    cell = {"inputs": {"a": {"project": "calibrate"}, "b": {"absent": "raw"}}, "layers": [{"op": "add", "from": ["a", "b"]}],
-            "output": ["add", {"choice": ["a", "none"]}], "combine": {"choice": ["add", "concat"]}, "stride": 2,
-            "match": None, "match_output": "conv_bn"}  # fmt: skip
-    check_round_trip(parse_page({
-        "name": "s", "source": "us", "reference": "them", "input": [1, 8, 9], "num_classes": 3, "constraints": ["macs<=1M"],
-        "scaling": {"phi": {"range": [0, 3]}, "alpha": 1.2, "resolution": {"choice": [8, 9]}, "divisor": 4},
-        "cells": {"c": cell}, "network": [{"cell": "c", "channels": {"choice": [4, 8]}, "stride": 1}],
-    }))  # fmt: skip
+    check_round_trip(parse_page(WHOLE_PAGE))
 
 
 def test_what_is_no_node_is_refused() -> None:

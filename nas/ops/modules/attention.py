@@ -87,8 +87,9 @@ class WindowAttention(nn.Module):
     index: Tensor
     mask: Tensor | None
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], num_heads: int = 4, window_size: int = 7,
-                 shift: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, input_size: tuple[int, int], num_heads: int = 4, window_size: int = 7, shift: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads, self.window_size = num_heads, window_size
         self.size = tuple(-(-size // window_size) * window_size for size in input_size)

@@ -11,8 +11,14 @@ from nas.ops.modules.activation import make_activation
 class SqueezeExcite(nn.Module):
     """Scales channels by a gate computed from their means (Hu et al. 2018)."""
 
-    def __init__(self, in_channels: int, squeeze_channels: int | None = None, reduction: int = 16,
-                 activation: str = "relu", gate: str = "sigmoid") -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        squeeze_channels: int | None = None,
+        reduction: int = 16,
+        activation: str = "relu",
+        gate: str = "sigmoid",
+    ) -> None:
         super().__init__()
         squeeze = squeeze_channels or max(1, in_channels // reduction)
         self.reduce = nn.Conv2d(in_channels, squeeze, 1)

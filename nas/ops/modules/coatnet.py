@@ -29,15 +29,26 @@ class PooledShortcut(nn.Module):
 class CoAtNetMBConv(nn.Module):
     """Inverted bottleneck with a batch norm before it, whose widths are multiples of the output's channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 4, se_ratio: float = 0.25,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        expansion: int = 4,
+        se_ratio: float = 0.25,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = expansion * out_channels
         layers: list[nn.Module] = [
             nn.BatchNorm2d(in_channels),
-            nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.GELU(),
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.GELU(),
-        ]  # fmt: skip
+            nn.Conv2d(in_channels, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.GELU(),
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.GELU(),
+        ]
         if se_ratio > 0:
             layers.append(SqueezeExcite(hidden, max(1, int(out_channels * se_ratio)), activation="silu"))
         layers.append(nn.Conv2d(hidden, out_channels, 1))
@@ -54,8 +65,7 @@ class RelativeAttention(nn.Module):
 
     index: Tensor
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int,
-                 head_channels: int = 32) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int, head_channels: int = 32) -> None:
         super().__init__()
         height, width = input_size
         self.num_heads = out_channels // head_channels
@@ -77,8 +87,16 @@ class RelativeAttention(nn.Module):
 class CoAtNetBlock(nn.Module):
     """Transformer block on a map with relative attention; a stride average-pools both paths first (CoAtNet)."""
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int, stride: int = 1,
-                 head_channels: int = 32, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: tuple[int, int],
+        out_channels: int,
+        stride: int = 1,
+        head_channels: int = 32,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         pooled = (-(-input_size[0] // stride), -(-input_size[1] // stride))
         self.pool = PooledShortcut(in_channels, in_channels, stride)

@@ -18,8 +18,14 @@ def same_padding(kernel_size: int | tuple[int, int], dilation: int = 1) -> tuple
 class ConvBN(nn.Module):
     """Convolution without bias, batch norm. Padding None keeps the size at stride 1."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1,
-                 padding: int | tuple[int, int] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int = 1,
+        padding: int | tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         padding = same_padding(kernel_size) if padding is None else padding
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
@@ -32,8 +38,14 @@ class ConvBN(nn.Module):
 class ReLUConvBN(nn.Module):
     """ReLU, convolution without bias, batch norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3,
-                 stride: int | tuple[int, int] = 1, dilation: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
         padding = same_padding(kernel_size, dilation)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
@@ -46,8 +58,15 @@ class ReLUConvBN(nn.Module):
 class ConvBNAct(nn.Module):
     """Convolution without bias, batch norm, activation. Padding None keeps the size at stride 1."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 3, stride: int = 1,
-                 padding: int | tuple[int, int] | None = None, activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int = 1,
+        padding: int | tuple[int, int] | None = None,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         padding = same_padding(kernel_size) if padding is None else padding
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
@@ -61,8 +80,15 @@ class ConvBNAct(nn.Module):
 class GroupedConvBNAct(nn.Module):
     """Grouped convolution without bias, batch norm, activation."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 2,
-                 activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 2,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         padding = same_padding(kernel_size)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
@@ -76,8 +102,9 @@ class GroupedConvBNAct(nn.Module):
 class StackedConv(nn.Module):
     """3x3 convolutions that together see as far as one kxk: two for 5x5, three for 7x7 (VGG)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 1,
-                 activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 1, activation: str = "relu"
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [ConvBNAct(in_channels, out_channels, 3, stride, activation=activation)]
         more = (kernel_size - 3) // 2
@@ -91,8 +118,9 @@ class StackedConv(nn.Module):
 class FactorizedConv(nn.Module):
     """A kxk convolution as 1xk then kx1, then batch norm; between them batch norm and ReLU, or nothing."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1,
-                 inner_norm: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1, inner_norm: bool = True
+    ) -> None:
         super().__init__()
         pad = (kernel_size - 1) // 2
         self.row = nn.Conv2d(in_channels, out_channels, (1, kernel_size), (1, stride), (0, pad), bias=False)
@@ -107,8 +135,15 @@ class FactorizedConv(nn.Module):
 class BottleneckConv(nn.Module):
     """1x1 to few channels, kxk, 1x1 back; each ReLU, convolution, batch norm (AmoebaNet)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
-                 hidden_channels: int | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        hidden_channels: int | None = None,
+    ) -> None:
         super().__init__()
         hidden = hidden_channels or max(1, out_channels // 4)
         self.reduce = ReLUConvBN(in_channels, hidden, 1)
@@ -122,8 +157,9 @@ class BottleneckConv(nn.Module):
 class BottleneckFactorizedConv(nn.Module):
     """1x1 to few channels, 1xk, kx1, 1x1 back; each ReLU, convolution, batch norm (AmoebaNet)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1,
-                 hidden_channels: int | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 1, hidden_channels: int | None = None
+    ) -> None:
         super().__init__()
         share = 3 if kernel_size == 3 else 2  # eighths of the output's channels
         hidden = hidden_channels or max(1, share * out_channels // 8)
@@ -161,8 +197,9 @@ class FactorizedReduction(nn.Module):
 class UpsampleConv(nn.Module):
     """Nearest-neighbour upsampling, convolution, batch norm, activation."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, scale: int = 2,
-                 activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, scale: int = 2, activation: str = "relu"
+    ) -> None:
         super().__init__()
         self.upsample = nn.Upsample(scale_factor=scale)
         self.conv = ConvBNAct(in_channels, out_channels, kernel_size, activation=activation)
@@ -175,10 +212,23 @@ class LeNetPartialConv(nn.Module):
     """LeNet-5's third layer: each of 16 maps sees 3, 4 or all of the 6 input maps (LeCun et al. 1998, table I)."""
 
     SEEN = (
-        (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
-        (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
-        (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5),
-    )  # fmt: skip
+        (0, 1, 2),
+        (1, 2, 3),
+        (2, 3, 4),
+        (3, 4, 5),
+        (0, 4, 5),
+        (0, 1, 5),
+        (0, 1, 2, 3),
+        (1, 2, 3, 4),
+        (2, 3, 4, 5),
+        (0, 3, 4, 5),
+        (0, 1, 4, 5),
+        (0, 1, 2, 5),
+        (0, 1, 3, 4),
+        (1, 2, 4, 5),
+        (0, 2, 3, 5),
+        (0, 1, 2, 3, 4, 5),
+    )
 
     def __init__(self, kernel_size: int = 5) -> None:
         super().__init__()

@@ -15,9 +15,15 @@ class DenseLayer(nn.Module):
 
     def __init__(self, in_channels: int, growth_rate: int = 32, bottleneck: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.reduce = nn.Identity() if bottleneck == 0 else nn.Sequential(
-            nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, bottleneck * growth_rate, 1, bias=False),
-        )  # fmt: skip
+        self.reduce = (
+            nn.Identity()
+            if bottleneck == 0
+            else nn.Sequential(
+                nn.BatchNorm2d(in_channels),
+                nn.ReLU(),
+                nn.Conv2d(in_channels, bottleneck * growth_rate, 1, bias=False),
+            )
+        )
         hidden = in_channels if bottleneck == 0 else bottleneck * growth_rate
         self.bn = nn.BatchNorm2d(hidden)
         self.conv = nn.Conv2d(hidden, growth_rate, 3, padding=1, bias=False)

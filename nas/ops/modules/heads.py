@@ -11,8 +11,16 @@ from nas.ops.modules.activation import make_activation
 class MLPHead(nn.Module):
     """Flattens a map; hidden layers with activation and dropout; a linear layer (AlexNet, VGG)."""
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], num_classes: int, hidden_channels: int = 4096,
-                 depth: int = 2, dropout: float = 0.5, activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: tuple[int, int],
+        num_classes: int,
+        hidden_channels: int = 4096,
+        depth: int = 2,
+        dropout: float = 0.5,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         features = in_channels * input_size[0] * input_size[1]
         layers: list[nn.Module] = [nn.Flatten()]
@@ -32,8 +40,16 @@ class AuxiliaryClassifier(nn.Module):
     NASNet and DARTS; DARTS on ImageNet pools with stride 2 and leaves the last norm out.
     """
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], num_classes: int, hidden_channels: int = 128,
-                 features: int = 768, pool_stride: int = 3, last_norm: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: tuple[int, int],
+        num_classes: int,
+        hidden_channels: int = 128,
+        features: int = 768,
+        pool_stride: int = 3,
+        last_norm: bool = True,
+    ) -> None:
         super().__init__()
         self.pool_stride = pool_stride
         size = ((input_size[0] - 5) // pool_stride + 1, (input_size[1] - 5) // pool_stride + 1)

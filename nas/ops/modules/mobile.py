@@ -20,9 +20,18 @@ class MBConv(nn.Module):
     The squeeze width is a share of the block's input channels; at expansion 1 there is no expanding convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, expansion: int = 6,
-                 se_ratio: float = 0.25, activation: str = "silu", skip: bool = True,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        expansion: int = 6,
+        se_ratio: float = 0.25,
+        activation: str = "silu",
+        skip: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         layers: list[nn.Module] = []
@@ -44,9 +53,18 @@ class MBConv(nn.Module):
 class FusedMBConv(nn.Module):
     """Inverted bottleneck whose expanding convolution is a full kxk (EfficientNetV2); at expansion 1 that one alone."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, expansion: int = 4,
-                 se_ratio: float = 0.0, activation: str = "silu", skip: bool = True,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        expansion: int = 4,
+        se_ratio: float = 0.0,
+        activation: str = "silu",
+        skip: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = out_channels if expansion == 1 else in_channels * expansion
         layers: list[nn.Module] = [ConvBNAct(in_channels, hidden, kernel_size, stride, activation=activation)]
@@ -75,9 +93,18 @@ class InvertedResidual(nn.Module):
     Where the width is the input's there is no expanding convolution. Not given, it is ``expansion`` times the input's.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, expansion: int = 6,
-                 kernel_size: int = 3, stride: int = 1, se: bool = False, activation: str = "relu",
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int | None = None,
+        expansion: int = 6,
+        kernel_size: int = 3,
+        stride: int = 1,
+        se: bool = False,
+        activation: str = "relu",
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden_channels = hidden_channels or expansion * in_channels
         layers: list[nn.Module] = []
@@ -116,8 +143,9 @@ class ShuffleNetUnit(nn.Module):
     ``xception`` (three times depthwise, 1x1: a choice of single-path one-shot).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 branch: str = "shuffle") -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, branch: str = "shuffle"
+    ) -> None:
         super().__init__()
         half = out_channels // 2
         self.split = stride == 1
@@ -130,9 +158,14 @@ class ShuffleNetUnit(nn.Module):
             for _ in range(2):
                 layers += [DepthwiseConvBN(half, kernel_size), ConvBNAct(half, half, 1)]
         self.branch = nn.Sequential(*layers)
-        self.shortcut = nn.Identity() if self.split else nn.Sequential(
-            DepthwiseConvBN(in_channels, kernel_size, stride), ConvBNAct(in_channels, half, 1),
-        )  # fmt: skip
+        self.shortcut = (
+            nn.Identity()
+            if self.split
+            else nn.Sequential(
+                DepthwiseConvBN(in_channels, kernel_size, stride),
+                ConvBNAct(in_channels, half, 1),
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = x.chunk(2, dim=1) if self.split else (x, x)
@@ -143,8 +176,9 @@ class ShuffleNetUnit(nn.Module):
 class GhostModule(nn.Module):
     """A 1x1 convolution makes 1/ratio of the channels, cheap depthwise ones the rest (Han et al. 2020)."""
 
-    def __init__(self, in_channels: int, out_channels: int, ratio: int = 2, kernel_size: int = 3,
-                 activation: str = "relu" ) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, ratio: int = 2, kernel_size: int = 3, activation: str = "relu"
+    ) -> None:
         super().__init__()
         primary = math.ceil(out_channels / ratio)
         cheap = primary * (ratio - 1)
@@ -152,9 +186,10 @@ class GhostModule(nn.Module):
         self.primary = ConvBNAct(in_channels, primary, 1, activation=activation)
         padding = same_padding(kernel_size)
         self.cheap = nn.Sequential(
-            nn.Conv2d(primary, cheap, kernel_size, padding=padding, groups=primary, bias=False), nn.BatchNorm2d(cheap),
+            nn.Conv2d(primary, cheap, kernel_size, padding=padding, groups=primary, bias=False),
+            nn.BatchNorm2d(cheap),
             make_activation(activation),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         primary = self.primary(x)
@@ -164,8 +199,15 @@ class GhostModule(nn.Module):
 class GhostBottleneck(nn.Module):
     """Ghost module to the hidden width, [strided depthwise,] [squeeze-excite,] ghost module back, shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, kernel_size: int = 3, stride: int = 1,
-                 se_ratio: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        se_ratio: float = 0.0,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [GhostModule(in_channels, hidden_channels)]
         if stride > 1:
@@ -176,9 +218,14 @@ class GhostBottleneck(nn.Module):
         layers.append(GhostModule(hidden_channels, out_channels, activation="identity"))
         self.layers = nn.Sequential(*layers)
         same = stride == 1 and in_channels == out_channels
-        self.shortcut = nn.Identity() if same else nn.Sequential(
-            DepthwiseConvBN(in_channels, kernel_size, stride), ConvBN(in_channels, out_channels, 1),
-        )  # fmt: skip
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(
+                DepthwiseConvBN(in_channels, kernel_size, stride),
+                ConvBN(in_channels, out_channels, 1),
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.layers(x)

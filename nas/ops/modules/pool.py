@@ -17,8 +17,7 @@ class MaxPool(nn.Module):
     ``ceil_mode`` rounds up under a padding that is given.
     """
 
-    def __init__(self, kernel_size: int = 3, stride: int = 1, padding: int | None = None,
-                 ceil_mode: bool = False) -> None:  # fmt: skip
+    def __init__(self, kernel_size: int = 3, stride: int = 1, padding: int | None = None, ceil_mode: bool = False) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode and padding is not None
         self.padding = (kernel_size - 1) // 2 if padding is None else padding
@@ -37,8 +36,14 @@ class AvgPool(nn.Module):
     ``ceil_mode`` rounds up under a padding that is given.
     """
 
-    def __init__(self, kernel_size: int = 3, stride: int = 1, padding: int | None = None, ceil_mode: bool = False,
-                 count_padding: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        ceil_mode: bool = False,
+        count_padding: bool = False,
+    ) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.ceil_mode = kernel_size, stride, ceil_mode and padding is not None
         self.count_padding = count_padding

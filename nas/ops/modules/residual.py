@@ -34,8 +34,16 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = "projection",
-                 attention: str = "none", reduction: int = 16, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        shortcut: str = "projection",
+        attention: str = "none",
+        reduction: int = 16,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -54,9 +62,18 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around a shortcut; with groups a ResNeXt block, wider inside a WideResNet one."""
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, stride: int = 1,
-                 groups: int = 1, stride_first: bool = False, attention: str = "none", reduction: int = 16,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int | None = None,
+        stride: int = 1,
+        groups: int = 1,
+        stride_first: bool = False,
+        attention: str = "none",
+        reduction: int = 16,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = hidden_channels or out_channels // 4
         first, second = (stride, 1) if stride_first else (1, stride)
@@ -83,8 +100,9 @@ class PreActBasicBlock(nn.Module):
     Where the shape changes, the shortcut is a 1x1 convolution of the normalised input.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
@@ -109,8 +127,15 @@ class PreActBottleneck(nn.Module):
     Where the shape changes, the shortcut is a 1x1 convolution of the normalised input.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, stride: int = 1,
-                 stride_first: bool = False, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int | None = None,
+        stride: int = 1,
+        stride_first: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = hidden_channels or out_channels // 4
         first, second = (stride, 1) if stride_first else (1, stride)
@@ -138,8 +163,16 @@ class RegNetBlock(nn.Module):
     The squeeze width is a share of the block's input channels (Radosavovic et al. 2020).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, group_width: int = 8,
-                 bottleneck_ratio: float = 1.0, se_ratio: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        group_width: int = 8,
+        bottleneck_ratio: float = 1.0,
+        se_ratio: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         hidden = round(out_channels / bottleneck_ratio)
         self.conv1 = ConvBNAct(in_channels, hidden, 1)
@@ -158,8 +191,9 @@ class RegNetBlock(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, layer norm, linear, GELU, linear, layer scale; added to the input (Liu et al. 2022)."""
 
-    def __init__(self, in_channels: int, kernel_size: int = 7, expansion: int = 4, layer_scale: float = 1e-6,
-                 drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, kernel_size: int = 7, expansion: int = 4, layer_scale: float = 1e-6, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         padding = (kernel_size - 1) // 2
         self.depthwise = nn.Conv2d(in_channels, in_channels, kernel_size, padding=padding, groups=in_channels)

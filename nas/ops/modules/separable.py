@@ -13,13 +13,28 @@ from nas.ops.modules.conv import ConvBNAct, same_padding
 class SeparableConv(nn.Module):
     """[ReLU,] depthwise convolution, pointwise convolution, batch norm[, ReLU] (Xception, NASNet)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
-                 padding: int | None = None, relu: str = "before") -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: int | None = None,
+        relu: str = "before",
+    ) -> None:
         super().__init__()
         self.relu = relu
-        self.depthwise = nn.Conv2d(in_channels, in_channels, kernel_size, stride,
-                                   same_padding(kernel_size, dilation) if padding is None else padding, dilation,
-                                   groups=in_channels, bias=False)  # fmt: skip
+        self.depthwise = nn.Conv2d(
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride,
+            same_padding(kernel_size, dilation) if padding is None else padding,
+            dilation,
+            groups=in_channels,
+            bias=False,
+        )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
 
@@ -33,8 +48,7 @@ class SeparableConv(nn.Module):
 class SepConv(nn.Module):
     """Separable convolution applied twice; the stride is on the first."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 dilation: int = 1) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.first = SeparableConv(in_channels, out_channels, kernel_size, stride, dilation)
         self.second = SeparableConv(out_channels, out_channels, kernel_size, 1, dilation)
@@ -46,8 +60,7 @@ class SepConv(nn.Module):
 class DilConv(SeparableConv):
     """Dilated separable convolution applied once."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 dilation: int = 2) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 2) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation)
 
 
@@ -68,8 +81,9 @@ class DepthwiseConvBNAct(nn.Module):
 class MobileSeparableConv(nn.Module):
     """Depthwise, batch norm, activation, pointwise, batch norm, activation (MobileNet)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 activation: str = "relu") -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, activation: str = "relu"
+    ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConvBNAct(in_channels, kernel_size, stride, activation)
         self.pointwise = ConvBNAct(in_channels, out_channels, 1, activation=activation)
@@ -86,8 +100,7 @@ class MixedDepthwiseConv(nn.Module):
         self.widths = [in_channels // num_kernels] * num_kernels
         self.widths[0] += in_channels - sum(self.widths)
         self.convs = nn.ModuleList(
-            nn.Conv2d(width, width, 3 + 2 * i, stride, 1 + i, groups=width, bias=False)
-            for i, width in enumerate(self.widths)
+            nn.Conv2d(width, width, 3 + 2 * i, stride, 1 + i, groups=width, bias=False) for i, width in enumerate(self.widths)
         )
         self.bn = nn.BatchNorm2d(in_channels)
         self.act = make_activation(activation)

@@ -59,9 +59,7 @@ class S4(nn.Module):
         z = torch.polar(torch.ones_like(angle), angle)
         step = self.log_step.exp()[:, None, None]
         resolvent = 1 / (2 * (1 - z) / step - (1 + z) * eigenvalues)
-        cb, cp, pb, pp = (
-            (left * right * resolvent).sum(1) for left, right in ((c, b), (c, p), (p.conj(), b), (p.conj(), p))
-        )
+        cb, cp, pb, pp = ((left * right * resolvent).sum(1) for left, right in ((c, b), (c, p), (p.conj(), b), (p.conj(), p)))
         response = 2 * (cb - (1 + z) * cp * pb / (1 + (1 + z) * pp))
         return torch.fft.irfft(response, n=length)
 

@@ -133,8 +133,7 @@ class TokenMean(nn.Module):
 class TokenPool(nn.Module):
     """Pools a square of tokens by a strided depthwise convolution; class tokens pass a linear layer (PiT)."""
 
-    def __init__(self, in_channels: int, num_tokens: int, out_channels: int, stride: int = 2,
-                 class_tokens: int = 1) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, num_tokens: int, out_channels: int, stride: int = 2, class_tokens: int = 1) -> None:
         super().__init__()
         self.class_tokens, self.side = class_tokens, math.isqrt(num_tokens - class_tokens)
         self.conv = nn.Conv2d(in_channels, out_channels, stride + 1, stride, stride // 2, groups=in_channels)

@@ -15,8 +15,9 @@ from nas.ops.modules.wiring import DropPath
 class MLP(nn.Module):
     """Two linear layers around an activation, over the features of every token; 4 times as wide inside unless told."""
 
-    def __init__(self, in_channels: int, hidden_channels: int | None = None, activation: str = "gelu",
-                 dropout: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self, in_channels: int, hidden_channels: int | None = None, activation: str = "gelu", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         hidden = hidden_channels or 4 * in_channels
         self.expand = nn.Linear(in_channels, hidden)
@@ -31,8 +32,14 @@ class MLP(nn.Module):
 class TokenMLP(nn.Module):
     """Two linear layers around an activation, over the tokens of every feature; half the features wide unless told."""
 
-    def __init__(self, in_channels: int, num_tokens: int, hidden_channels: int | None = None, activation: str = "gelu",
-                 dropout: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        num_tokens: int,
+        hidden_channels: int | None = None,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.mlp = MLP(num_tokens, hidden_channels or max(1, in_channels // 2), activation, dropout)
 
@@ -43,8 +50,16 @@ class TokenMLP(nn.Module):
 class TransformerBlock(nn.Module):
     """Layer norm, self-attention, add; layer norm, MLP, add (ViT)."""
 
-    def __init__(self, in_channels: int, num_heads: int = 4, mlp_ratio: float = 4.0, qkv_bias: bool = True,
-                 activation: str = "gelu", dropout: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels, eps=1e-6)
         self.attention = SelfAttention(in_channels, num_heads, qkv_bias, dropout)
@@ -60,8 +75,16 @@ class TransformerBlock(nn.Module):
 class SwinBlock(nn.Module):
     """Transformer block on a map; attention stays inside windows, shifted in every other block (Liu et al. 2021)."""
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], num_heads: int = 4, window_size: int = 7,
-                 shift: bool = False, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: tuple[int, int],
+        num_heads: int = 4,
+        window_size: int = 7,
+        shift: bool = False,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1 = LayerNorm2d(in_channels, eps=1e-5)
         self.attention = WindowAttention(in_channels, input_size, num_heads, window_size, shift)
@@ -78,8 +101,15 @@ class SwinBlock(nn.Module):
 class MixerBlock(nn.Module):
     """Layer norm, MLP over tokens, add; layer norm, MLP over features, add (Tolstikhin et al. 2021)."""
 
-    def __init__(self, in_channels: int, num_tokens: int, token_channels: int | None = None,
-                 hidden_channels: int | None = None, dropout: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        num_tokens: int,
+        token_channels: int | None = None,
+        hidden_channels: int | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels, eps=1e-6)
         self.tokens = TokenMLP(in_channels, num_tokens, token_channels, dropout=dropout)

@@ -1,0 +1,145 @@
+"""ONNX, torch.export and safetensors files of a network, each read back and compared before it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import ExportError
+from nas.net.build import make_module
+from nas.net.graph import Graph
+
+TOLERANCE = 1e-4
+"""Largest difference of outputs, relative to the largest output (float32)."""
+
+_MAX_INLINE = 2**31 - 2**24
+"""Bytes of weights up to which an ONNX file holds them itself: its format ends at 2 GiB."""
+
+
+def write_onnx(graph: Graph, network: nn.Module, example: Tensor, path: Path) -> str:
+    """Write the network as ONNX with a dynamic batch; the comparison with ONNX Runtime in words.
+
+    Raises ExportError naming the operation that the exporter refuses, or when the outputs differ.
+    """
+    runtime = _need("onnxruntime", "onnx")
+    for package in ("onnx", "onnxscript"):
+        _need(package, "onnx")
+    if sum(p.numel() * p.element_size() for p in network.parameters()) > _MAX_INLINE:
+        raise ExportError("the network is too large for one ONNX file", expected="less than 2 GiB of weights")
+
+    def write(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
+        sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+        torch.onnx.export(module, inputs, to, dynamo=True, external_data=False, dynamic_shapes=sizes, verbose=False,
+                          input_names=["images"] if len(inputs) == 1 else None)  # fmt: skip
+
+    _attempt("ONNX", graph, network, example, path, write)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return _compare("ONNX Runtime", network, example, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
+
+
+def write_pt2(graph: Graph, network: nn.Module, example: Tensor, path: Path) -> str:
+    """Write the network as a torch.export program with a dynamic batch; the comparison after reading it back, in words."""
+
+    def write(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
+        sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+        torch.export.save(torch.export.export(module, inputs, dynamic_shapes=sizes), to)
+
+    _attempt("torch.export", graph, network, example, path, write)
+    with _quiet():
+        program = torch.export.load(path).module()
+    return _compare("torch.export", network, example, program)
+
+
+def write_safetensors(network: nn.Module, path: Path) -> str:
+    """Write the weights as safetensors; they are read back and compared."""
+    safetensors = _need("safetensors.torch", "safetensors")
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    safetensors.save_file(state, path)
+    read = safetensors.load_file(path)
+    if read.keys() != state.keys() or any(not torch.equal(read[name], value) for name, value in state.items()):
+        raise ExportError("the safetensors file does not hold the weights that were written", where=str(path))
+    return f"{len(state)} tensors, equal when read back"
+
+
+def _need(module: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ExportError(f"{module.partition('.')[0]} is not installed", hint=f"pip install 'nas[{extra}]'") from None
+
+
+Write = Callable[[nn.Module, tuple[Tensor, ...], Path], None]
+
+
+def _attempt(what: str, graph: Graph, network: nn.Module, example: Tensor, path: Path, write: Write) -> None:
+    """Write the network. Raises ExportError naming the operation that cannot be, found by trying each by itself."""
+    try:
+        with _quiet():
+            write(network, (example,), path)
+    except Exception as error:  # whatever an exporter raises, the user is told which operation it was
+        path.unlink(missing_ok=True)
+        names = ", ".join(_refused(graph, path, write)) or "a combination of operations"
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ExportError(f"{what} cannot express {names}", got=f"{type(error).__name__}: {reason}") from None
+
+
+def _refused(graph: Graph, path: Path, write: Write) -> Iterator[str]:
+    """The operations of a network that cannot be written by themselves."""
+    trial = path.with_name(path.name + ".trial")
+    tried: set[str] = set()
+    for call, shapes in _calls(graph):
+        if call.op in tried:
+            continue
+        tried.add(call.op)
+        try:
+            with _quiet():
+                write(make_module(call).eval(), tuple(torch.zeros(2, *shape) for shape in shapes), trial)
+        except Exception:  # as above: any refusal counts
+            yield call.op
+        trial.unlink(missing_ok=True)
+
+
+def _calls(graph: Graph) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    shapes = graph.shapes()
+    for node in graph.nodes:
+        if isinstance(node.target, Graph):
+            yield from _calls(node.target)
+        else:
+            yield node.target, tuple(shapes[name] for name in node.inputs)
+
+
+def _compare(what: str, network: nn.Module, example: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+    """The largest difference from the network over several batch sizes. Raises ExportError above the tolerance."""
+    worst = 0.0
+    with torch.inference_mode():
+        for batch in (example, example[:1], torch.cat([example, example[:1] * 0.5])):
+            expected, got = network(batch), run(batch)
+            scale = float(expected.abs().max()) or 1.0
+            same = expected.shape == got.shape
+            worst = max(worst, float((expected - got).abs().max()) / scale if same else float("inf"))
+    if not worst <= TOLERANCE:
+        raise ExportError(f"the outputs of {what} differ from torch's", expected=f"at most {TOLERANCE:g} (relative)", got=f"{worst:.2g}")
+    return f"differs from torch by {worst:.1g} at most (allowed {TOLERANCE:g}), batches of 1, 2 and 3"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters' progress and warnings off the user's screen."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,70 @@
+"""What an exported file says about where it came from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from nas.net.graph import Graph
+from nas.net.render import Head
+from nas.report.text import count, milliseconds, percent
+from nas.space.spec import Spec
+
+LICENCE = "Licence: the operations in this file are Apache-2.0; the wiring and the weights are yours."
+
+
+def page_head(spec: Spec, graph: Graph) -> Head:
+    """The head of a network written from a page: what the page says of itself."""
+    lines = [f"Source: {spec.source}." if spec.source else "", f"Reference: {spec.reference}." if spec.reference else "",
+             "Comes without trained weights.", "", LICENCE, f"Made with: nas export {shlex.quote(spec.name)}"]  # fmt: skip
+    return Head(title=f"{spec.name}: {_size(graph)}.", lines=[_size_line(spec), *filter(None, lines[:2]), *lines[2:]])
+
+
+def trial_head(
+    spec: Spec, graph: Graph, *, config: Mapping[str, Any], run: str, trial: int, seed: int | None, metrics: Mapping[str, Any],
+    latency: Mapping[str, Any] | None, epochs: int | None, trained: bool,
+) -> Head:  # fmt: skip
+    """The head of a trial's network: its search, its figures with their conditions, and how to make it again."""
+    lines = [
+        _size_line(spec),
+        f"Found in the space {config['space']} on the data {config['data']}, with a budget of {config['budget']};"
+        f" trial {trial}, seed {seed}.",
+        _latency(metrics.get("latency"), latency),
+        _accuracy(metrics.get("accuracy"), epochs),
+        "Weights: proxy-trained, that is by the search's short training; train it fully before use."
+        if trained else "Comes without trained weights: only a smaller proxy of it was trained.",
+        f"Source of the space: {spec.source}." if spec.source else "",
+    ]  # fmt: skip
+    words = [f"{key}={shlex.quote(str(config[key]))}" for key in ("space", "data", "budget", "seed", "strategy") if key in config]
+    again = ["", LICENCE, f"To find it again: nas search {' '.join(words)}", f"Made with: nas export {shlex.quote(run)} trial={trial}"]
+    return Head(title=f"{spec.name}: {_size(graph)}.", lines=[*filter(None, lines), *again])
+
+
+def _size(graph: Graph) -> str:
+    return f"{count(graph.num_params)} parameters, {count(graph.macs)} multiply-adds"
+
+
+def _size_line(spec: Spec) -> str:
+    channels, height, width = spec.input
+    return f"Input: (N, {channels}, {height}, {width}) images, normalised as in training; output: (N, {spec.num_classes}) logits."
+
+
+def _latency(value: float | None, conditions: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    if not conditions:
+        return f"Latency: {milliseconds(value)}."
+    c = conditions
+    return (
+        f"Latency: {milliseconds(value)} ({c['confidence']:.0%} interval {c['low_ms']:.3g} to {c['high_ms']:.3g} ms, n = {c['n']}) on"
+        f" {c['device_name']}, batch {c['batch']}, {c['dtype']}, {c['threads']} threads, {c['memory_format']}, {c['runtime']},"
+        f" torch {c['torch_version']}."
+    )
+
+
+def _accuracy(value: float | None, epochs: int | None) -> str:
+    if value is None:
+        return ""
+    after = f" after {epochs} epochs of the search's short training" if epochs else " in the search's short training"
+    return f"Accuracy: {percent(value)} on the validation split{after}."

@@ -1,0 +1,83 @@
+"""The test that an exported folder carries: the same outputs elsewhere, in a process without this package."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TEST, REFERENCE = "test_network.py", "test_network.pt"
+
+
+def fill(network: nn.Module) -> None:
+    """Fixed weights of a usual scale, the same on every machine, for a network that comes without trained ones."""
+    import torch
+
+    with torch.no_grad():
+        for number, (_, value) in enumerate(sorted(network.state_dict().items())):
+            if value.dim() > 1:
+                wave = torch.sin(torch.arange(value.numel(), dtype=torch.float64) * 12.9898 + number) * 43758.5453
+                value.copy_((2 * (wave - wave.floor()) - 1).view(value.shape) * (6 / value[0].numel()) ** 0.5)
+
+
+_FILL = inspect.getsource(fill).replace("    import torch\n\n", "")
+
+PROOF = f'''"""Proves this folder's network: the same outputs on a stored input, the same number of parameters.
+
+Run `python {TEST}` or pytest here. It needs torch alone; the two environments that are compared are printed.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import nn
+
+HERE = Path(__file__).parent
+TOLERANCE = {{torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}}
+
+
+{_FILL}
+
+def load() -> nn.Module:
+    """The network with its weights; without a file of weights, with the fixed ones that the stored output was made with."""
+    with mock.patch.dict(sys.modules, {{"nas": None}}):  # the network must not need what exported it
+        from network import build
+
+    weights = HERE / "weights.pt"
+    network = build(pretrained=str(weights) if weights.exists() else None)
+    if not weights.exists():
+        fill(network)
+    return network.eval()
+
+
+def test_same_number_of_parameters() -> None:
+    stored = torch.load(HERE / "{REFERENCE}", weights_only=True)
+    assert sum(p.numel() for p in load().parameters()) == stored["num_params"]
+
+
+def test_same_outputs() -> None:
+    stored = torch.load(HERE / "{REFERENCE}", weights_only=True)
+    with torch.inference_mode():
+        output = load()(stored["input"])
+    here = {{"python": platform.python_version(), "torch": str(torch.__version__), "platform": platform.platform()}}
+    largest = float((output - stored["output"]).abs().max())
+    allowed = TOLERANCE[output.dtype] * float(stored["output"].abs().max())
+    print(f"made with: {{stored['made_with']}}")
+    print(f"run with:  {{here}}")
+    print(f"largest difference {{largest:.3g}}, allowed {{allowed:.3g}}")
+    assert output.shape == stored["output"].shape
+    assert largest <= allowed
+
+
+if __name__ == "__main__":
+    test_same_number_of_parameters()
+    test_same_outputs()
+    print("the network is the one that was exported")
+'''
