@@ -105,6 +105,7 @@ class SearchLoop:
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C."""
+        self._save()  # planning was spent already
         try:
             with on_interrupt(self._interrupt):
                 while not self._ended():
