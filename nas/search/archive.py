@@ -12,7 +12,7 @@ from nas.errors import RunError, UsageError
 from nas.net.graph import Size
 from nas.search.config import SearchConfig
 from nas.search.front import best_of, sorted_front
-from nas.search.objectives import Constraint, Objective, front, judged_by, parse_constraint, parse_objectives
+from nas.search.objectives import Constraint, Objective, front, judged_by, parse_constraint
 from nas.search.run import RunFolder
 from nas.search.settled import Settled
 from nas.search.storage import open_storage
@@ -33,6 +33,7 @@ class Archive:
 
     @property
     def counts(self) -> Counter[str]:
+        """How many trials ended how."""
         return Counter(record.state for record in self.study.records)
 
     @property
@@ -73,7 +74,7 @@ def open_archive(name: str) -> Iterator[Archive]:
     folder = RunFolder.find(name)
     settled = Settled.read(folder)
     config, plan = settled.config, settled.plan
-    objectives, constraints = parse_objectives(config.objectives), tuple(map(parse_constraint, config.constraint))
+    objectives, constraints = settled.objectives, settled.constraints
     with open_storage(config.storage or folder.study, reading=True) as storage:
         study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, reading=True)
         yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints)

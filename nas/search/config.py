@@ -128,6 +128,7 @@ class SearchConfig:
         return {key: value for key, value in words.items() if value not in (None, {}, [])}
 
     def with_budget(self, budget: str) -> SearchConfig:
+        """The same search with another budget."""
         return replace(self, budget=budget)
 
 

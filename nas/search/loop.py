@@ -309,6 +309,7 @@ class SearchLoop:
         self._saved = time.monotonic()
 
     def status(self) -> Status:
+        """What a view shows now."""
         return Status(
             elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.counts),
             running=tuple(self.running.values()), front=self.front.members, best=self.front.best,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +67,8 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
     """
     task = Size(input=data.input_shape, num_classes=data.num_classes)
     batch_size = config.batch_size or default_batch(len(data.train), device)
-    pace = Pace.measure(space, task, batch_size, device)
+    with one_thread(device):
+        pace = Pace.measure(space, task, batch_size, device)
     steps = -(-len(data.train) // batch_size)
     said = multipliers(space.spec, config.proxy)
     one_size = len(data.train) * data.input_shape[1] * data.input_shape[2] <= SMALL_DATA
@@ -132,11 +134,12 @@ class Pace:
         return cls(per_call, per_mac)
 
     def step(self, graph: Graph, batch_size: int) -> float:
+        """Seconds of a training step of a graph."""
         return self.per_call * _calls(graph) + self.per_mac * graph.macs * batch_size
 
 
 def time_step(graph: Graph, batch_size: int, device: str) -> float:
-    """Seconds of one training step, the faster of three after a warm-up."""
+    """Seconds of one training step, the fastest of three after a warm-up; on a CPU of one thread, as workers have it."""
     with seed_everything(0, device):
         network = build(graph).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = torch.randn(batch_size, *graph.inputs[0][1]).to(device, memory_format=torch.channels_last)
@@ -149,6 +152,18 @@ def time_step(graph: Graph, batch_size: int, device: str) -> float:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return min(times[1:])
+
+
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """Within the block torch uses one CPU thread: a second one beside a busy process slows small kernels 5 to 100 times."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _typical(space: SearchSpace, size: Size) -> Graph:

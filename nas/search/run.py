@@ -67,6 +67,7 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
+        """Whether a search has begun here."""
         return self.config.is_file()
 
     def create(self) -> None:
@@ -98,6 +99,7 @@ class RunFolder:
             raise _refusal(path, error) from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace config.yaml."""
         self.write(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class RunFolder:
         return self.weights / f"{trial}.pt"
 
     def drop_weights(self, trial: int) -> None:
+        """Delete a trial's weights, if there are any."""
         self.weights_of(trial).unlink(missing_ok=True)
 
     def keep_weights(self, trials: Iterable[int]) -> None:

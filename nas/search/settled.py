@@ -11,6 +11,7 @@ from nas.errors import NasError, RunError
 from nas.net.graph import Size
 from nas.search.config import RESOLVED, SearchConfig, SizeWords
 from nas.search.evaluator import size_of
+from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
 from nas.search.planner import Plan
 from nas.search.run import RunFolder
 from nas.space.parse import parse_page
@@ -33,6 +34,16 @@ class Settled:
     space: SearchSpace
     fingerprint: str
     plan: Plan
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the search is for."""
+        return parse_objectives(self.config.objectives)
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The limits that were asked for, and those that the space's page states."""
+        return tuple(map(parse_constraint, dict.fromkeys((*self.config.constraint, *self.space.spec.constraints))))
 
     @classmethod
     def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan) -> Settled:

@@ -18,8 +18,8 @@ from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.front import at_size as at_size
 from nas.search.front import front_row
 from nas.search.loop import SearchLoop, View, row_of
-from nas.search.objectives import judged_by, parse_constraint, parse_objectives
-from nas.search.planner import OVERHEAD_S, Plan, multipliers, plan_search
+from nas.search.objectives import judged_by, parse_objectives
+from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
 from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.samplers import STRATEGIES, choose_strategy
 from nas.search.settled import Settled, absolute, absolute_storage, size_words
@@ -117,7 +117,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
 def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, say: Say,
          view: Callable[[], AbstractContextManager[View]], *, new: bool) -> Result:  # fmt: skip
     config, device, plan, space = settled.config, settled.device, settled.plan, settled.space
-    objectives, constraints = parse_objectives(config.objectives), tuple(map(parse_constraint, config.constraint))
+    objectives, constraints = settled.objectives, settled.constraints
     with ExitStack() as stack:
         storage = stack.enter_context(open_storage(config.storage or folder.study))
         study = SearchStudy(storage, space, objectives, constraints, name=settled.name)
@@ -150,7 +150,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
                               payload=payload, view=show)  # fmt: skip
             loop.run()
-        tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
+        with one_thread(device):
+            tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
     return Result(
         folder=folder, space=config.space, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
@@ -162,14 +163,14 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
 def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
     """What the evaluator is told with every candidate; the loop adds ``page`` and ``weights``."""
     config, plan = settled.config, settled.plan
-    metrics = judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))
+    metrics = judged_by(settled.objectives, settled.constraints)
     measure = {"device": config.target or settled.device, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)}
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed,
         "measure": measure if "latency" in metrics else None,
-        "constraints": list(config.constraint),
+        "constraints": [str(limit) for limit in settled.constraints],
     }  # fmt: skip
 
 

@@ -48,6 +48,9 @@ class Storage:
     def close(self) -> None:
         """Give the storage and the lock back."""
         self.optuna.remove_session()
+        engine = getattr(getattr(self.optuna, "_backend", self.optuna), "engine", None)
+        if engine is not None:  # a database's connections, which Optuna leaves to the garbage collector
+            engine.dispose()
         if self._lock is not None:
             self._lock.release()
 
@@ -99,8 +102,9 @@ def _open_database(url: str) -> BaseStorage:
         return optuna.storages.get_storage(url)
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"the database cannot be opened: {first}", got=url,
-                         expected="sqlite:///study.db or postgresql://user@host/name") from None  # fmt: skip
+        lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
+        raise UsageError(f"the database cannot be opened: {first}", got=url, expected="sqlite:///study.db or postgresql://user@host/name",
+                         hint="PostgreSQL needs its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 
 def _lock(path: Path) -> FileLock:
