@@ -242,7 +242,8 @@ class SearchLoop:
 
     def _progress(self, running: Running, values: Mapping[str, Any]) -> None:
         running.latency_ms = values.get("latency_ms", running.latency_ms)
-        running.phase = "training"
+        if "refused" not in values:  # a measurement that is tried again
+            running.phase = "training"
         running.epoch = values.get("epoch", running.epoch)
         running.val_accuracy = values.get("val_accuracy", running.val_accuracy)
 
