@@ -79,7 +79,7 @@ def test_no_figures_are_left_over() -> None:
 @pytest.mark.parametrize("file", FAMILY_FILES, ids=lambda file: file.stem)
 def test_a_page_and_its_names(file: Path) -> None:
     family = parse_family(file)
-    assert all(name.startswith(file.stem) for name in family), "a name starts with its file's, so that it can be found"
+    assert all(name.startswith(file.stem) for name in family)
     assert all(spec.source for spec in family.values())
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 80
     for spec in family.values():

@@ -27,18 +27,6 @@ def parse_family(path: Path) -> dict[str, Spec]:
     return {base.name: base} | {name: parse_page(variant(page, name)) for name in _variants(page)}
 
 
-def parse_named(name: str, folder: Path) -> Spec:
-    """The spec of that name among the pages of a folder. A name starts with its file's, so that few files are read.
-
-    Raises SpaceError naming the nearest known one.
-    """
-    for path in sorted(folder.glob("*.yaml"), key=lambda path: -len(path.stem)):
-        if name.startswith(path.stem) and (spec := parse_family(path).get(name)):
-            return spec
-    known = [name for path in folder.glob("*.yaml") for name in parse_family(path)]
-    raise SpaceError("unknown architecture", got=name, hint=nearest(name, known))
-
-
 def variant(page: Page, name: str) -> Page:
     """The page of one variant: the family's, with the variant's changes over those of the variant it is ``like``.
 

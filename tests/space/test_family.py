@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from nas.errors import SpaceError
-from nas.space.family import override, parse_family, parse_named
+from nas.space.family import override, parse_family
 from nas.space.page import read_page
 from nas.space.parse import parse_page
 from nas.space.spec import Op, Parallel, Repeat, Spec
-from tests.pages import PAGES
 
 PAGE = """
 name: tiny
@@ -107,10 +106,3 @@ def test_wrong_variants(tmp_path: Path, variants: str, message: str) -> None:
     file.write_text(PAGE[: PAGE.index("variants:")] + f"variants: {variants}\n")
     with pytest.raises(SpaceError, match=f"(?s)tiny.yaml.*{message}"):
         parse_family(file)
-
-
-def test_a_variant_is_found_by_its_name() -> None:
-    assert parse_named("efficientnet_v2_b1", PAGES / "architectures").name == "efficientnet_v2_b1"
-    assert "(18,416)" in parse_named("amoebanet_d_18_416", PAGES / "architectures").reference
-    with pytest.raises(SpaceError, match="'efficientnet_b3'"):
-        parse_named("eficientnet_b3", PAGES / "architectures")

@@ -90,7 +90,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 class InvertedResidual(nn.Module):
     """Inverted bottleneck of a given width (MobileNetV3): squeeze to a quarter of it, ReLU, hard sigmoid.
 
-    Where the width is the input's there is no expanding convolution. A width that is not given is ``expansion`` times it.
+    Where the width is the input's there is no expanding convolution. Not given, it is ``expansion`` times the input's.
     """
 
     def __init__(
