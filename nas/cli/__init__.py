@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from nas.cli.arguments import Arguments, Verb, help_text, parse_arguments
@@ -58,15 +59,18 @@ VERBS = {
             flags={"architectures": "list the published networks instead"}, example="nas spaces",
         ),
         Verb(
-            name="export", summary="Write a found network as a folder: one file of source that needs torch alone, weights, a test.",
+            name="export",
+            summary="Write a found network as a folder: one file of source that needs torch alone, weights, a test.",
             usage="nas export RUN|ARCHITECTURE [trial=best|ID|all-front] [out=DIR] [formats=py,onnx,pt2]", words=("what",),
             run=_late("export"),
-            keys={"trial": "best, a trial's number, or all-front (default best)", "out": "the folder to write (default export/NAME)",
+            keys={"trial": "best, a trial's number, or all-front (default best)",
+                  "out": "the folder to write (default export/NAME)",
                   "formats": "py, and any of onnx, pt2, safetensors (default py)"},
             example="nas export nasnet_cell-20260101-120000 out=my_net",
         ),
         Verb(
-            name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",), run=_late("ops"),
+            name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",),
+            run=_late("ops"),
             example="nas ops sep_conv",
         ),
     )
@@ -77,14 +81,15 @@ def overview() -> str:
     """What ``nas --help`` prints."""
     width = max(map(len, VERBS))
     return "\n".join([
-        "nas: neural architecture search on PyTorch", "", "usage: nas VERB [words] [key=value ...] [--json] [--help]", "", "verbs:",
+        "nas: neural architecture search on PyTorch", "", "usage: nas VERB [words] [key=value ...] [--json] [--help]", "",
+        "verbs:",
         *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
         "", "example: nas search space=nasnet_cell data=digits budget=3min",
     ])  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. 0 done, 2 a user's mistake, 1 another refusal, 130 interrupted."""
+    """Run a command line; the exit code: 0 done, 2 not done for the reason that was printed, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in {"--help", "-h", "help"}:
         print(overview())
@@ -114,7 +119,9 @@ def _run(argv: list[str]) -> int:
         print(help_text(verb))
         return 0
     arguments = parse_arguments(verb, argv[1:])
-    document = verb.run(arguments)
+    # With --json stdout carries the document and nothing else, whatever a library prints.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        document = verb.run(arguments)
     if arguments.json:
         print(json.dumps(document, indent=2, allow_nan=False))
     return 130 if document.get("interrupted") else 0

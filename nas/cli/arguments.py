@@ -23,6 +23,7 @@ class Arguments:
     flags: frozenset[str] = frozenset()
 
     def get(self, key: str, default: str | None = None) -> str | None:
+        """The value of a key, or ``default``."""
         value: str | None = self.keys.get(key, default)
         return value
 
@@ -55,10 +56,11 @@ def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
     flags: set[str] = set()
     known_flags = {"json": "", **verb.flags}
     for argument in argv:
-        if argument.startswith("--"):
-            name = argument[2:]
-            if name not in known_flags:
-                raise UsageError(f"unknown flag of nas {verb.name}", got=argument, expected=", ".join(f"--{f}" for f in known_flags),
+        if argument.startswith("-"):
+            name = argument.lstrip("-")
+            if name not in known_flags or not argument.startswith("--"):
+                raise UsageError(f"unknown flag of nas {verb.name}", got=argument,
+                                 expected=", ".join(f"--{f}" for f in known_flags),
                                  hint=_meant(name, verb, known_flags))  # fmt: skip
             flags.add(name)
         elif (match := _KEY.fullmatch(argument)) and not _LIMIT.match(argument):

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from nas.cli.arguments import Arguments
-from nas.net.lower import lower
 from nas.report.text import count, milliseconds, percent
 from nas.search.archive import open_archive, parse_limits
-from nas.search.loop import best_of
+from nas.search.front import best_of, front_row
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Answer from the archive, without any new training."""
     name, *words = arguments.words
     with open_archive(name) as archive:
-        limits = parse_limits(tuple(words), archive.objectives)
+        limits = parse_limits(words, archive)
         record = best_of(archive.within(limits))
-        if record is None:
-            document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": None}
-        else:
-            graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
-            best = {"trial": record.number, "val_accuracy": record.metrics.get("accuracy"), "latency_ms": record.metrics.get("latency"),
-                    "num_params": graph.num_params, "macs": graph.macs, "identity": record.identity}  # fmt: skip
-            document = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
+        best = None if record is None else front_row(record, archive.tested.get(record.number))
+        document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
     if not arguments.json:
         print(_text(document))
     return document
@@ -36,5 +31,5 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join([
         f"trial {best['trial']} ({limits}): {percent(best['val_accuracy'])} on validation, {milliseconds(best['latency_ms'])}, "
         f"{count(best['num_params'])} params, {count(best['macs'])} MACs",
-        f"export: nas export {document['run']} trial={best['trial']}",
+        f"export: nas export {shlex.quote(document['run'])} trial={best['trial']}",
     ])  # fmt: skip

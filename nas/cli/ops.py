@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nas.cli.arguments import Arguments
-from nas.report.text import table
 from nas.ops import OPS, find
+from nas.report.text import table
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

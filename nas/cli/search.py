@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,7 +35,7 @@ def default_data() -> str:
     if torch.cuda.is_available():
         return "cifar10"
     raise UsageError("this machine has no GPU that torch can use, and data= is not given: on a CPU, say what to train on",
-                     hint="For example: data=digits budget=3min, or data=PATH to an .npz or a folder of class folders.")  # fmt: skip
+                     hint="For example: data=digits budget=3min, or data=PATH (an .npz, or a folder of class folders).")  # fmt: skip
 
 
 def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractContextManager[Any]]]:
@@ -59,23 +60,34 @@ def report(result: Any, json: bool) -> dict[str, Any]:
 
 def text(document: dict[str, Any]) -> str:
     """The front, what was spent, and what to type next."""
+    run = document["run"]
     rows = [
-        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]), count(r["num_params"]),
+        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
+         count(r["num_params"]),
          count(r["macs"]), "best" if document["best"] and r["trial"] == document["best"]["trial"] else "")
         for r in document["front"]
     ]  # fmt: skip
     trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n or state == "completed")
-    budget = ", ".join(f"{row['spent']:.3g} of {row['asked']:g}{row['unit']}" for row in document["budget"])
+    budget = ", ".join(map(spent, document["budget"]))
     lines = [document["message"], f"trials: {trials}; budget: {budget}; wall time {duration(document['wall_s'])}"]
     if rows:
         lines += ["", "the front (accuracy of the trained proxy, latency of the network to deploy):",
                   table(("trial", "val", "test", "latency", "params", "MACs", ""), rows)]  # fmt: skip
+    elif document["trials"]["completed"]:
+        lines += ["", "no completed candidate is within every limit"]
     else:
-        lines += ["", "no candidate was trained to its end: give a larger budget, or fewer epochs"]
-    run = document["run"]
+        lines += ["", f"no candidate was trained to its end: {run}/trials.csv says why of each"]
+    word = shlex.quote(run)
     lines += ["", f"run folder: {run}"]
     if document["interrupted"]:
-        lines.append(f"go on:      nas resume {run}")
+        lines.append(f"go on:      nas resume {word}")
     if rows:
-        lines.append(f"export:     nas export {run} trial=best")
+        lines.append(f"export:     nas export {word} trial=best")
     return "\n".join(lines)
+
+
+def spent(row: Mapping[str, Any]) -> str:
+    """A part of the budget; what was spent beyond it is said."""
+    over = row["spent"] - row["asked"]
+    text = f"{row['spent']:.3g} of {row['asked']:g}{row['unit']}"
+    return f"{text} ({over:.2g}{row['unit']} over)" if over > 0 else text

@@ -18,6 +18,8 @@ from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole
 from nas.space.unparse import to_yaml
 
+STATES = ("completed", "failed", "duplicate", "stopped", "running")
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
@@ -61,12 +63,14 @@ def _architecture(architecture: Architecture, arguments: Arguments) -> tuple[dic
         "input": list(shape), "num_classes": graph.shape[-1], "source": architecture.spec.source,
         "reference": architecture.spec.reference or None,
     }  # fmt: skip
-    total = f"{architecture.name}: {graph.num_params:,} parameters, {graph.macs:,} multiply-adds at input {'x'.join(map(str, shape))}"
+    size = "x".join(map(str, shape))
+    total = f"{architecture.name}: {graph.num_params:,} parameters, {graph.macs:,} multiply-adds at input {size}"
     layers = _layers(graph, "layers" in arguments.flags)
     if "layers" in arguments.flags:
         document["layers"] = [dict(zip(("name", "op", "shape", "num_params", "macs"), row, strict=True)) for row in layers]
     rows = [(name, op, "x".join(map(str, s)), f"{p:,}", f"{m:,}") for name, op, s, p, m in layers]
-    return document, "\n".join([total, "", to_yaml(architecture.spec).rstrip(), "", table(("layer", "op", "output", "params", "MACs"), rows)])
+    return document, "\n".join([total, "", to_yaml(architecture.spec).rstrip(), "",
+                                table(("layer", "op", "output", "params", "MACs"), rows)])
 
 
 def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, int]]:
@@ -74,7 +78,8 @@ def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, i
     if every:
         return [(name, call.op, list(call.shape), call.num_params, call.macs) for name, call in graph.calls()]
     return [
-        (n.name, f"cell {n.target.name}" if isinstance(n.target, Graph) else n.target.op, list(n.shape), n.target.num_params, n.target.macs)
+        (n.name, f"cell {n.target.name}" if isinstance(n.target, Graph) else n.target.op, list(n.shape), n.target.num_params,
+         n.target.macs)
         for n in graph.nodes
     ]
 
@@ -99,21 +104,26 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
             raise UsageError("no space, architecture or run of that name", got=what, hint=hint) from None
         raise error from None
     from nas.search.archive import open_archive
+    from nas.search.front import front_row
 
     with open_archive(what) as archive:
-        front = [{"trial": r.number, "val_accuracy": r.metrics.get("accuracy"), "latency_ms": r.metrics.get("latency"),
-                  "num_params": r.metrics.get("num_params"), "macs": r.metrics.get("macs"), "identity": r.identity}
-                 for r in archive.front()]  # fmt: skip
+        tested = archive.tested
+        front = [front_row(record, tested.get(record.number)) for record in archive.front()]
         return {
-            "name": archive.folder.path.name, "kind": "run", "size": None, "num_params": None, "macs": None, "space": archive.config.space,
-            "data": archive.config.data, "budget": archive.config.budget, "trials": dict(archive.counts), "front": front,
+            "name": archive.folder.path.resolve().name, "kind": "run", "size": None, "num_params": None, "macs": None,
+            "space": archive.config.space,
+            "data": archive.config.data, "budget": archive.config.budget,
+            "trials": {state: archive.counts[state] for state in STATES}, "front": front,
             "run": str(archive.folder.path),
         }  # fmt: skip
 
 
 def _run_text(document: dict[str, Any]) -> str:
-    trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items())
-    rows = [(r["trial"], percent(r["val_accuracy"]), milliseconds(r["latency_ms"]), count(r["num_params"]), count(r["macs"]))
+    trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n)
+    rows = [(r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
+             count(r["num_params"]), count(r["macs"]))
             for r in document["front"]]  # fmt: skip
-    head = f"{document['name']}: {document['space']} on {document['data']}, budget {document['budget']}; {trials or 'no trials yet'}"
-    return "\n".join([head, "", table(("trial", "val", "latency", "params", "MACs"), rows), "", f"run folder: {document['run']}"])
+    what = f"{document['space']} on {document['data']}, budget {document['budget']}"
+    head = f"{document['name']}: {what}; {trials or 'no trials yet'}"
+    return "\n".join([head, "", table(("trial", "val", "test", "latency", "params", "MACs"), rows), "",
+                      f"run folder: {document['run']}"])

@@ -20,7 +20,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     for name in bundled_spaces():
         space = load_space(name)
         size = space.size()
-        rows.append({"name": name, "size": None if math.isinf(size) else size, "decisions": len(space.holes), "source": space.spec.source})
+        rows.append({"name": name, "size": None if math.isinf(size) else size, "decisions": len(space.holes),
+                     "source": space.spec.source})
     if not arguments.json:
         print(table(("space", "architectures", "decisions", "source"),
                     [(r["name"], big(r["size"]), r["decisions"], r["source"]) for r in rows]))  # fmt: skip

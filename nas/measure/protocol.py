@@ -71,6 +71,7 @@ class Ratio:
 
     @property
     def half_width(self) -> float:
+        """Half the width of the interval, relative to the median."""
         return (self.high - self.low) / 2 / self.median
 
 

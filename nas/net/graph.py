@@ -29,6 +29,7 @@ class Node(NamedTuple):
 
     @property
     def shape(self) -> Shape:
+        """The output's shape."""
         return self.target.shape
 
 

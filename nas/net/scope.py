@@ -192,6 +192,9 @@ class Scope:
         """A use of a cell; equal uses share one graph."""
         unit = self.unit
         cell = unit.cells[node.cell]
+        missing = len(cell.inputs) - len(inputs)
+        if missing < 0 or not inputs:
+            raise ShapeError(f"cell {cell.name} takes 1 to {len(cell.inputs)} inputs", got=len(inputs))
         width: Any = node.channels
         if width is None:
             width = channels_of(inputs[0].shape)
@@ -200,9 +203,6 @@ class Scope:
         stride: Any = node.stride
         if stride is None:
             stride = cell.stride if inputs[0].due == 1 else inputs[0].due
-        missing = len(cell.inputs) - len(inputs)
-        if missing < 0:
-            raise ShapeError(f"cell {cell.name} takes {len(cell.inputs)} inputs", got=len(inputs))
         inputs += inputs[-1:] * missing
         key = (cell.name, width, stride, missing, tuple([value.shape for value in inputs]))
         graph = unit.graphs.get(key)

@@ -66,6 +66,7 @@ class OpSpec:
         return module
 
     def accepts(self, word: str) -> bool:
+        """Whether the operation has that keyword argument."""
         return word in self.defaults or word in self.required
 
 

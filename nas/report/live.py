@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -16,8 +16,10 @@ from rich.text import Text
 from nas.report.text import count, duration, milliseconds, percent
 from nas.search.loop import Status, View
 
-LINE_EVERY_S = 10.0
+LINE_EVERY_S, QUIET_S = 10.0, 60.0
+"""Without a terminal: seconds between two lines at least, and at most where nothing has ended meanwhile."""
 FRONT_ROWS = 8
+COUNTED = ("completed", "failed", "duplicate", "stopped")
 
 
 @contextmanager
@@ -33,14 +35,17 @@ def view(stream: TextIO | None = None) -> Iterator[View]:
 
 
 class _Lines:
-    """One line of progress every ten seconds."""
+    """A line of progress every ten seconds while trials end, every minute while none does, and for every message."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream, self.last, self.message = stream, time.monotonic(), ""
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self.clock = stream, clock
+        self.last, self.told, self.message = clock(), dict[str, int](), ""
 
     def __call__(self, status: Status) -> None:
-        if status.message != self.message or time.monotonic() - self.last >= LINE_EVERY_S:
-            self.last, self.message = time.monotonic(), status.message
+        counts = {state: status.counts.get(state, 0) for state in COUNTED}
+        waited = self.clock() - self.last
+        if status.message != self.message or waited >= (LINE_EVERY_S if counts != self.told else QUIET_S):
+            self.last, self.told, self.message = self.clock(), counts, status.message
             print(summary_line(status), file=self.stream, flush=True)
 
 
@@ -65,7 +70,7 @@ def _short(number: float) -> str:
 
 def counts_text(status: Status) -> str:
     """How many trials ended how."""
-    counts = {name: status.counts.get(name, 0) for name in ("completed", "failed", "duplicate", "stopped")}
+    counts = {name: status.counts.get(name, 0) for name in COUNTED}
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n or name == "completed")
 
 
@@ -86,4 +91,5 @@ def panel(status: Status) -> Group:
         front.add_row(str(record.number), percent(m.get("accuracy")), milliseconds(m.get("latency")), count(m.get("num_params")),
                       count(m.get("macs")))  # fmt: skip
     more = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
-    return Group(head, Text(""), running, Text(""), front, more, Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))
+    return Group(head, Text(""), running, Text(""), front, more,
+                 Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))

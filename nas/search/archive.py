@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from nas.errors import RunError, UsageError
 from nas.net.graph import Size
 from nas.search.config import SearchConfig
-from nas.search.evaluator import size_of
-from nas.search.loop import best_of, sorted_front
-from nas.search.objectives import Constraint, Objective, front, parse_constraint, parse_objectives
+from nas.search.front import best_of, sorted_front
+from nas.search.objectives import Constraint, Objective, front, judged_by, parse_constraint
 from nas.search.run import RunFolder
+from nas.search.settled import Settled
 from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
-from nas.space.parse import parse_page
-from nas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,15 @@ class Archive:
     @property
     def counts(self) -> Counter[str]:
         return Counter(record.state for record in self.study.records)
+
+    @property
+    def tested(self) -> dict[int, float]:
+        """Accuracy on the test split of the trials that were on the front when the search last ended, by number."""
+        try:
+            rows = list(csv.DictReader(self.folder.front.read_text(encoding="utf-8").splitlines()))
+            return {int(row["trial"]): float(row["test_accuracy"]) for row in rows if row["test_accuracy"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def front(self, limits: tuple[Constraint, ...] = ()) -> list[Record]:
         """Completed trials within the run's limits and these that no other dominates, most accurate first."""
@@ -64,21 +71,20 @@ class Archive:
 def open_archive(name: str) -> Iterator[Archive]:
     """The archive of a run by name or path. Raises RunError."""
     folder = RunFolder.find(name)
-    stored: dict[str, Any] = folder.read_config()
-    words = {k: v for k, v in stored.items() if k not in {"device", "page", "data_fingerprint", "plan"}}
-    config = SearchConfig.from_words(words)
-    objectives, constraints = parse_objectives(config.objectives), tuple(map(parse_constraint, config.constraint))
+    settled = Settled.read(folder)
+    config, plan = settled.config, settled.plan
+    objectives, constraints = settled.objectives, settled.constraints
     with open_storage(config.storage or folder.study, reading=True) as storage:
-        study = SearchStudy(storage, SearchSpace(parse_page(stored["page"])), objectives, constraints, name=folder.path.name)
-        plan = stored["plan"]
-        yield Archive(folder, config, study, size_of(plan["deploy"]), size_of(plan["proxy"]), objectives, constraints)
+        study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, reading=True)
+        yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints)
 
 
-def parse_limits(words: tuple[str, ...], objectives: tuple[Objective, ...]) -> tuple[Constraint, ...]:
-    """Limits from a command line. Raises UsageError for a metric that runs without it do not measure."""
+def parse_limits(words: Sequence[str], archive: Archive) -> tuple[Constraint, ...]:
+    """Limits from a command line. Raises UsageError for a metric that the run did not measure."""
     limits = tuple(map(parse_constraint, words))
-    measured = {"accuracy", "num_params", "macs", *(o.metric for o in objectives)}
+    measured = {"accuracy", "num_params", "macs", *judged_by(archive.objectives, archive.constraints)}
     for limit in limits:
         if limit.metric not in measured:
-            raise UsageError(f"this run did not measure {limit.metric}", got=str(limit), expected="one of " + ", ".join(sorted(measured)))
+            raise UsageError(f"this run did not measure {limit.metric}", got=str(limit),
+                             expected="one of " + ", ".join(sorted(measured)))
     return limits

@@ -41,6 +41,7 @@ class Part:
 
     @property
     def kind(self) -> Kind:
+        """What the unit counts."""
         return UNITS[self.unit][0]
 
     @property
@@ -65,6 +66,7 @@ class Budget:
 
     @property
     def trials(self) -> int | None:
+        """The most trials, if they are limited."""
         limit = self.limit("trials")
         return None if limit is None else int(limit)
 
@@ -144,6 +146,7 @@ class Meter:
 
     @property
     def in_flight(self) -> frozenset[int]:
+        """Trials that are being metered."""
         return frozenset(self._running)
 
     def spent(self, kind: Kind) -> float:

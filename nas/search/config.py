@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,8 +12,14 @@ from nas.errors import UsageError, nearest
 from nas.net.graph import Size
 from nas.search.budget import parse_budget
 from nas.search.keys import KEYS
-from nas.search.objectives import parse_constraint, parse_objectives
+from nas.search.objectives import judged_by, parse_constraint, parse_objectives
 from nas.space.page import read_file
+
+RESOLVED = "resolved"
+"""Key of a run's config.yaml under which stands what is no word of a user; ``config=FILE`` passes over it."""
+
+MEASURED = ("accuracy", "latency", "num_params", "macs")
+"""Metrics that a search knows of its candidates."""
 
 SIZE_WORDS = ("width", "depth", "repeats", "filters", "input", "num_classes", "batch")
 
@@ -84,16 +91,20 @@ class SearchConfig:
         words = dict(words)
         file = words.pop("config", None)
         if file is not None:
-            words = {**read_file(Path(str(file))), **words}
+            words = {**_read(Path(str(file)).expanduser()), **words}
+        words.pop(RESOLVED, None)
         for key in words:
             if key not in KEYS:
                 raise UsageError("unknown key", got=str(key), expected="one of " + ", ".join(KEYS), hint=nearest(str(key), KEYS))
         for key, example in (("space", "space=nasnet_cell"), ("budget", "budget=10min"), ("data", "data=digits")):
             if words.get(key) in (None, ""):
                 raise UsageError(f"{key} is missing", expected=f"{key}=..., {KEYS[key]}", hint=f"For example: {example}")
+        for key, value in words.items():
+            if value == "":
+                raise UsageError(f"{key} has no value", expected=f"{key}=..., {KEYS[key]}")
         limits = words.get("constraint") or ()
         config = cls(
-            space=str(words["space"]), data=str(words["data"]), budget=str(words["budget"]),
+            space=str(words["space"]), data=str(words["data"]), budget=_joined(words["budget"]),
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=tuple(map(str, [limits] if isinstance(limits, str) else limits)),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
@@ -104,9 +115,9 @@ class SearchConfig:
             run=_optional(words.get("run")), storage=_optional(words.get("storage")),
         )  # fmt: skip
         parse_budget(config.budget)
-        parse_objectives(config.objectives)
-        for limit in config.constraint:
-            parse_constraint(limit)
+        for metric in sorted(judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))):
+            if metric not in MEASURED:
+                raise UsageError(f"a search does not measure {metric}", expected="one of " + ", ".join(MEASURED))
         return config
 
     def to_mapping(self) -> dict[str, Any]:
@@ -118,6 +129,13 @@ class SearchConfig:
 
     def with_budget(self, budget: str) -> SearchConfig:
         return replace(self, budget=budget)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    words: dict[str, Any] = read_file(path)
+    if "config" in words:
+        raise UsageError("a configuration file names no other one", where=str(path), got=f"config: {words['config']}")
+    return words
 
 
 def as_size(words: SizeWords, base: Size) -> Size:
@@ -140,7 +158,7 @@ def _positive(value: Any, kind: type) -> Any:
     if value is None:
         return None
     number = kind(value)
-    if isinstance(value, bool) or number <= 0 or (kind is int and number != float(value)):
+    if isinstance(value, bool) or not 0 < number < math.inf or (kind is int and number != float(value)):
         raise ValueError(f"{value} is not a positive {'whole ' if kind is int else ''}number")
     return number
 

@@ -49,7 +49,8 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Evaluate one candidate; see :func:`nas.search.loop.payload_of` for what the payload holds.
 
     Reports ``{"latency": ...}`` once measured and ``{"epoch": ..., "val_accuracy": ...}`` every epoch; a true answer
-    ends the evaluation there. Returns the metrics, with ``stopped`` saying whether it was ended early.
+    ends the evaluation there. Returns the metrics, with ``stopped`` saying whether it was ended early, and ``over`` why
+    where it was a limit that it breaks.
     """
     start = time.perf_counter()
     architecture = Architecture(parse_page(payload["page"]))
@@ -59,7 +60,7 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
         metrics["measure_s"] = time.perf_counter() - start
         over = over_limit(metrics, payload["constraints"])
         if report({"latency_ms": metrics["latency_ms"]}) or over:
-            return metrics | {"stopped": True, "reason": over or "stopped before training"}
+            return metrics | {"stopped": True, "over": over}
     return metrics | train(architecture, payload, report)
 
 

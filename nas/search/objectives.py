@@ -104,6 +104,7 @@ class Objective:
 
     @property
     def direction(self) -> Direction:
+        """Whether the metric is to be large or small."""
         return METRICS[self.metric].direction
 
     def loss(self, metrics: Metrics) -> float:
@@ -161,6 +162,11 @@ def parse_constraint(text: str) -> Constraint:
         hint = f"Write {name}<={known.example}."
         raise UsageError(f"a limit is written with <= or >=, not {op}", got=text, hint=hint)
     return Constraint(known.name, "<=" if op == "<=" else ">=", known.parse(value))
+
+
+def judged_by(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
+    """Names of the metrics that candidates are judged by."""
+    return {o.metric for o in objectives} | {c.metric for c in constraints}
 
 
 def dominates(a: Metrics, b: Metrics, objectives: Sequence[Objective]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +40,9 @@ EPOCHS_UNTIMED = 15
 """Epochs where the budget is in trials and says nothing of time; the proxy is one whose epoch takes at most that many seconds."""
 EPOCH_SECONDS_UNTIMED = 3.0
 
+TIMED_MACS = 2e9
+"""Multiply-adds of a timed step at most: of large images fewer are taken at once, and the time follows from the pace."""
+
 OVERHEAD_S = 2.0
 """Seconds a candidate takes beside its training: measuring, building, validation of the first batch."""
 
@@ -63,11 +67,12 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
     """
     task = Size(input=data.input_shape, num_classes=data.num_classes)
     batch_size = config.batch_size or default_batch(len(data.train), device)
-    pace = Pace.measure(space, task, batch_size, device)
+    with one_thread(device):
+        pace = Pace.measure(space, task, batch_size, device)
     steps = -(-len(data.train) // batch_size)
-    said = _absolute(space.spec, config.proxy)
+    said = multipliers(space.spec, config.proxy)
     one_size = len(data.train) * data.input_shape[1] * data.input_shape[2] <= SMALL_DATA
-    deploy_said = _absolute(space.spec, config.deploy)
+    deploy_said = multipliers(space.spec, config.deploy)
     if one_size and not _says_size(said) and _says_size(deploy_said):
         said = deploy_said
     share = None if seconds is None else seconds * workers / CANDIDATES
@@ -101,7 +106,8 @@ def default_batch(images: int, device: str) -> int:
 def default_recipe(epochs: int, batch_size: int, device: str) -> Recipe:
     """Short training that ranks candidates: Nesterov SGD, cosine, learning rate linear in the batch size."""
     return Recipe(epochs=epochs, batch_size=batch_size, learning_rate=round(0.05 * batch_size / 32, 4), weight_decay=3e-4,
-                  warmup_epochs=min(1.0, epochs / 5), grad_clip=5.0, amp="float32" if device == "cpu" else "bfloat16")  # fmt: skip
+                  warmup_epochs=min(1.0, epochs / 5), grad_clip=5.0,
+                  amp="float32" if device == "cpu" else "bfloat16")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ class Pace:
         points = []
         for width, depth in ((0.125, 1 / 6), (0.5, 1 / 3)):
             graph = _typical(space, replace(task, width=width, depth=depth))
-            points.append((_calls(graph), graph.macs * batch_size, time_step(graph, batch_size, device)))
+            images = max(2, min(batch_size, int(TIMED_MACS / max(1, graph.macs))))
+            points.append((_calls(graph), graph.macs * images, time_step(graph, images, device)))
         (calls1, macs1, t1), (calls2, macs2, t2) = points
         determinant = calls1 * macs2 - calls2 * macs1
         per_call = (t1 * macs2 - t2 * macs1) / determinant if determinant else 0.0
@@ -131,7 +138,7 @@ class Pace:
 
 
 def time_step(graph: Graph, batch_size: int, device: str) -> float:
-    """Seconds of one training step, the faster of three after a warm-up."""
+    """Seconds of one training step, the fastest of three after a warm-up; on a CPU of one thread, as workers have it."""
     with seed_everything(0, device):
         network = build(graph).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = torch.randn(batch_size, *graph.inputs[0][1]).to(device, memory_format=torch.channels_last)
@@ -144,6 +151,18 @@ def time_step(graph: Graph, batch_size: int, device: str) -> float:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return min(times[1:])
+
+
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """Within the block torch uses one CPU thread: a second one beside a busy process slows small kernels 5 to 100 times."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _typical(space: SearchSpace, size: Size) -> Graph:
@@ -194,7 +213,7 @@ def _says_size(words: SizeWords) -> bool:
     return words.width is not None or words.depth is not None
 
 
-def _absolute(spec: Spec, words: SizeWords) -> SizeWords:
+def multipliers(spec: Spec, words: SizeWords) -> SizeWords:
     """``repeats`` and ``filters`` as multipliers of what the page writes. Raises UsageError where it has neither."""
     repeats, filters = _written(spec)
     if words.repeats is not None:
@@ -203,7 +222,8 @@ def _absolute(spec: Spec, words: SizeWords) -> SizeWords:
         words = replace(words, depth=words.repeats / repeats, repeats=None)
     if words.filters is not None:
         if not filters:
-            raise UsageError("this space has no cells of a written width", got=f"filters={words.filters}", hint="Write width=0.5 instead.")
+            raise UsageError("this space has no cells of a written width", got=f"filters={words.filters}",
+                             hint="Write width=0.5 instead.")
         words = replace(words, width=words.filters / filters, filters=None)
     return words
 

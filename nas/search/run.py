@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 """Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds."""
 
-FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs",
+FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params",
+                 "macs",
                  "identity")  # fmt: skip
+"""Columns of front.csv, in the units of trials.csv; test_accuracy is empty until the search has ended."""
 
 
 class RunFolder:
@@ -60,8 +63,7 @@ class RunFolder:
             stem = f"{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
             names = (stem, *(f"{stem}-{i}" for i in range(2, 100)))
             return cls(RESULTS / next(n for n in names if not (RESULTS / n).exists()))
-        path = Path(name).expanduser()
-        return cls(path if path.is_absolute() or len(path.parts) > 1 else RESULTS / name)
+        return cls(Path(name).expanduser() if "/" in name or name in {".", ".."} else RESULTS / name)
 
     @property
     def exists(self) -> bool:
@@ -71,18 +73,18 @@ class RunFolder:
         """Make the folder. Raises RunError when it cannot be written or the disk is nearly full."""
         try:
             self.weights.mkdir(parents=True, exist_ok=True)
-            self.write(self.path / ".probe", "x" * 4096)
-            (self.path / ".probe").unlink()
         except OSError as error:
-            raise RunError("the run's folder cannot be written", where=str(self.path), got=error.strerror,
-                           hint="Choose another with run=PATH.") from None  # fmt: skip
+            raise _refusal(self.path, error) from None
+        probe = self.path / ".probe"
+        self.write(probe, "x" * 4096)
+        probe.unlink()
         stat = os.statvfs(self.path)
         if (free := stat.f_bavail * stat.f_frsize) < FREE_BYTES:
             raise RunError("the disk is nearly full", where=str(self.path), expected=f"{FREE_BYTES >> 20} MiB free",
-                           got=f"{free >> 20} MiB")  # fmt: skip
+                           got=f"{free >> 20} MiB", hint="Make room, or choose another folder with run=PATH.")  # fmt: skip
 
     def write(self, path: Path, text: str) -> None:
-        """Replace a file's text in one step. Raises RunError on a full disk."""
+        """Replace a file's text in one step. Raises RunError when it cannot be written."""
         partial = path.with_name(path.name + ".partial")
         try:
             with partial.open("w", encoding="utf-8") as file:
@@ -91,10 +93,9 @@ class RunFolder:
                 os.fsync(file.fileno())
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            if error.errno == errno.ENOSPC:
-                raise RunError("the disk is full", where=str(path), hint="Free some space; `nas resume` goes on.") from None
-            raise
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise _refusal(path, error) from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.write(self.config, yaml.safe_dump(dict(config), sort_keys=False))
@@ -104,7 +105,8 @@ class RunFolder:
         try:
             config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise RunError("the run's configuration cannot be read", where=str(self.config), got=str(error).split("\n")[0]) from None
+            raise RunError("the run's configuration cannot be read", where=str(self.config),
+                           got=str(error).split("\n")[0]) from None
         if not isinstance(config, dict):
             raise RunError("the run's configuration is not a mapping", where=str(self.config))
         return config
@@ -114,9 +116,26 @@ class RunFolder:
         self.write(path, csv_text(columns, rows, header=True))
 
     def append_row(self, path: Path, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
-        """Add a line to a CSV file in one write."""
-        with path.open("a", encoding="utf-8") as file:
-            file.write(csv_text(columns, [row], header=False))
+        """Add a line to a CSV file in one write. Raises RunError when it cannot be written."""
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(csv_text(columns, [row], header=False))
+        except OSError as error:
+            raise _refusal(path, error) from None
+
+    def weights_of(self, trial: int) -> Path:
+        """Where the trained weights of a trial are, if it is on the front."""
+        return self.weights / f"{trial}.pt"
+
+    def drop_weights(self, trial: int) -> None:
+        self.weights_of(trial).unlink(missing_ok=True)
+
+    def keep_weights(self, trials: Iterable[int]) -> None:
+        """Delete the weights of all other trials, and what killed workers left half-written."""
+        kept = {self.weights_of(trial) for trial in trials}
+        for path in self.weights.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
     def logger(self) -> logging.Logger:
         """The run's log."""
@@ -129,8 +148,24 @@ class RunFolder:
             logger.addHandler(handler)
         return logger
 
-    def write_environment(self, conditions: Mapping[str, Any]) -> None:
-        self.write(self.environment, json.dumps({**machine(), **conditions}, indent=2) + "\n")
+    def write_environment(self, conditions: Mapping[str, Any]) -> list[str]:
+        """Write where the run runs now; what of the hardware and torch is not as it was when the run last ran, in words."""
+        now: dict[str, Any] = {**machine(), **conditions}
+        before = _read_json(self.environment)
+        self.write(self.environment, json.dumps(now, indent=2) + "\n")
+        if before is None:
+            return []
+        pairs = [(key, before.get(key), now[key]) for key in ("cpu", "gpus")]
+        pairs.append(("torch", (before.get("packages") or {}).get("torch"), now["packages"]["torch"]))
+        return [f"{key} was {was or 'none'} and is {is_now or 'none'} now" for key, was, is_now in pairs if was != is_now]
+
+
+def _refusal(path: Path, error: OSError) -> RunError:
+    """What to tell of a file or folder that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError("the disk is full", where=str(path),
+                        hint="Make room; then `nas resume` goes on where the search stopped.")
+    return RunError("cannot be written", where=str(path), got=error.strerror, hint="Choose another folder with run=PATH.")
 
 
 def csv_text(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
@@ -141,6 +176,14 @@ def csv_text(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, hea
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def machine() -> dict[str, Any]:

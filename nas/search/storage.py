@@ -46,6 +46,7 @@ class Storage:
                 yield
 
     def close(self) -> None:
+        """Give the storage and the lock back."""
         self.optuna.remove_session()
         if self._lock is not None:
             self._lock.release()
@@ -98,8 +99,9 @@ def _open_database(url: str) -> BaseStorage:
         return optuna.storages.get_storage(url)
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"the database cannot be opened: {first}", got=url,
-                         expected="sqlite:///study.db or postgresql://user@host/name") from None  # fmt: skip
+        lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
+        raise UsageError(f"the database cannot be opened: {first}", got=url, expected="sqlite:///study.db or postgresql://user@host/name",
+                         hint="PostgreSQL needs its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 
 def _lock(path: Path) -> FileLock:
@@ -109,7 +111,7 @@ def _lock(path: Path) -> FileLock:
         lock = FileLock(f"{path}{LOCK_SUFFIX}", timeout=0, thread_local=False)
         lock.acquire()
     except Timeout:
-        hint = "Wait for it to end, or stop it; `nas report` can read the search meanwhile."
+        hint = "Wait for it to end, or stop it; `nas show` and `nas best` can read it meanwhile."
         raise RunError("another process is driving this search", where=str(path), hint=hint) from None
     except OSError as error:
         raise RunError(f"cannot be opened for writing: {error.strerror}", where=str(path)) from None

@@ -43,6 +43,9 @@ _OWN = ("decisions", "identity", "metrics", "state", "seed", "reason", "duplicat
 _CONSTRAINT_KEY = "constraints:"
 """Optuna's prefix for what ``trial.set_constraint`` stores."""
 
+UNFINISHED = "unfinished"
+"""Attribute of a stopped trial that would have gone on: its architecture may be proposed, and trained, again."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Record:
@@ -57,6 +60,11 @@ class Record:
     reason: str | None = None
     duplicate_of: int | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> bool:
+        """Stopped before it could be judged: by Ctrl-C, or at the budget's end."""
+        return self.state == "stopped" and UNFINISHED in self.attrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +88,17 @@ class SearchStudy:
     """The trials of one search in an open storage; made there when there are none. Its only writer.
 
     ``records`` has every trial by its number. ``left_running`` are those that a killed driver left in flight: the loop
-    runs each again under its number, or tells that it failed. Raises RunError when the storage holds a search for other
-    objectives.
+    runs each again under its number, or tells that it failed. ``reading``: nothing is made. Raises RunError when the
+    storage holds a search for other objectives, or none to read.
     """
 
     def __init__(
         self, storage: Storage, space: SearchSpace, objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (), name: str = "search",
+        constraints: Sequence[Constraint] = (), name: str = "search", *, reading: bool = False,
     ) -> None:  # fmt: skip
         self.space, self.objectives, self.constraints = space, tuple(objectives), tuple(constraints)
         self._storage, self._distributions = storage, distributions(space)
-        self.optuna = self._open(name)
+        self.optuna = self._open(name, reading)
         self._id = storage.optuna.get_study_id_from_name(name)
         self._trial_ids: list[int] = []
         self._by_identity: dict[str, int] = {}
@@ -101,7 +109,7 @@ class SearchStudy:
             self._remember(self._record(trial))
         self.left_running = tuple(record.number for record in self.records if record.state == "running")
 
-    def _open(self, name: str) -> optuna.Study:
+    def _open(self, name: str, reading: bool) -> optuna.Study:
         storage = self._storage.optuna
         directions = [StudyDirection[objective.direction.upper()] for objective in self.objectives]
         names = [objective.metric for objective in self.objectives]
@@ -109,6 +117,8 @@ class SearchStudy:
         try:
             study = optuna.Study(name, storage, sampler=random)
         except KeyError:
+            if reading:
+                raise RunError("there is no search of that name in this storage", got=name) from None
             with _quietly():
                 storage.create_new_study(directions, name)
                 study = optuna.Study(name, storage, sampler=random)
@@ -124,6 +134,12 @@ class SearchStudy:
         """What is stored beside the trials: the page, the configuration, the meter."""
         return dict(self._storage.optuna.get_study_user_attrs(self._id))
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """What was spent when it was last told, for :meth:`.budget.Meter.from_mapping`; trials are counted as they are stored."""
+        counted = sum(record.state in ("completed", "failed") for record in self.records)
+        return {**self.metadata.get("meter", {}), "trials": counted}
+
     def set_metadata(self, **values: Any) -> None:
         """Store values that are plain JSON, in one write."""
         with self._storage.batch():
@@ -134,7 +150,7 @@ class SearchStudy:
             self._storage.optuna.set_study_user_attr(self._id, key, value)
 
     def find(self, identity: str) -> Record | None:
-        """The first trial of that identity, whatever became of it."""
+        """The first trial of that identity, whatever became of it; not one that was stopped unfinished."""
         number = self._by_identity.get(identity)
         return None if number is None else self.records[number]
 
@@ -229,6 +245,8 @@ class SearchStudy:
                 storage.set_trial_system_attr(trial_id, key, excess)
             self._set_metadata(metadata or {})
             storage.set_trial_state_values(trial_id, end.state, end.values)
+        if record.unfinished and self._by_identity.get(record.identity) == number:
+            del self._by_identity[record.identity]
         return record
 
     def _end(
@@ -261,7 +279,7 @@ class SearchStudy:
 
     def _remember(self, record: Record) -> None:
         self.records.append(record)
-        if record.identity:
+        if record.identity and record.state != "duplicate" and not record.unfinished:
             self._by_identity.setdefault(record.identity, record.number)
 
     def _record(self, trial: FrozenTrial) -> Record:
@@ -272,6 +290,7 @@ class SearchStudy:
         attrs = dict(trial.user_attrs)
         own = {key: attrs.pop(key) for key in _OWN if key in attrs}
         if not trial.state.is_finished():
+            # The state is the last word of an ending: without it, what was written of the ending does not count.
             own = {key: own[key] for key in ("decisions", "identity", "seed") if key in own} | {"state": "running"}
         elif own.get("state", "running") == "running":
             own["state"] = _STATES[trial.state]

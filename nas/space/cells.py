@@ -66,15 +66,17 @@ def _inherit(name: str, pages: Page) -> Page:
     return merged
 
 
-def _cell(name: str, words: Page, before: Mapping[str, Cell]) -> Cell:
-    """A cell; its layers may use the cells that are written ``before`` it."""
+def _cell(name: str, words: Page, cells: Mapping[str, Cell]) -> Cell:
+    """A cell; its layers may use the cells that are written before it."""
     check_words(words, CELL_WORDS, f"cell {name}")
     inputs = _inputs(words)
     names = [known.name for known in inputs]
-    layers = Sequential(layers=_body(name, words, Scope(dict(before), names)))
-    given: dict[str, Any] = {w: parse_match(words[w], words.at(w)) for w in ("match", "match_output") if words.get(w) is not None}
-    if "match" in words and words["match"] is None:
-        given["match"] = None
+    layers = Sequential(layers=_body(name, words, Scope(dict(cells), names)))
+    given: dict[str, Any] = {}
+    if "match" in words:
+        given["match"] = None if words["match"] is None else parse_match(words["match"], words.at("match"))
+    if "match_output" in words:
+        given["match_output"] = parse_match(words["match_output"], words.at("match_output"))
     if "combine" in words and "blocks" not in words:
         given["combine"] = parse_combine(words["combine"], words.at("combine"))
     if words.get("output", "unused") != "unused":

@@ -125,17 +125,17 @@ class _Walker:
         if id(layer) not in self.is_open:
             return layer
         path = f"{scope}.{layer.name}"
-        sources = layer.sources
-        if id(sources) in self.is_open:
-            if isinstance(sources, Choice):
-                sources = self.value(sources, f"{path}.from")
-            else:
-                several = len(sources) > 1
-                sources = tuple(
-                    self.value(s, f"{path}.from.{i}" if several else f"{path}.from") for i, s in enumerate(sources)
-                )
+        sources = self.sources(layer.sources, f"{path}.from")
         body = self.node(layer.body, path)
         return Layer(name=layer.name, body=body, sources=sources, scale=layer.scale, where=layer.where)
+
+    def sources(self, sources: Any, path: str) -> Any:
+        if id(sources) not in self.is_open:
+            return sources
+        if isinstance(sources, Choice):
+            return self.on_hole(path, sources, lambda label, option: self.sources(option, f"{path}={label}"))
+        several = len(sources) > 1
+        return tuple(self.value(s, f"{path}.{i}" if several else path) for i, s in enumerate(sources))
 
     def node(self, node: Any, path: str) -> Any:
         if id(node) not in self.is_open and not isinstance(node, Choice):
@@ -176,7 +176,8 @@ class _Walker:
         return bodies(None, node.times)
 
     def kwargs(self, kwargs: Kwargs, path: str) -> Kwargs:
-        return tuple((word, self.value(value, f"{path}.{word}")) for word, value in kwargs)
+        fill = {"from": self.sources}
+        return tuple([(word, fill.get(word, self.value)(value, f"{path}.{word}")) for word, value in kwargs])
 
     def value(self, value: Any, path: str) -> Any:
         if isinstance(value, Choice | Range):

@@ -21,6 +21,7 @@ CELL_USE_WORDS = ("channels", "stride")
 REPEAT_WORDS = ("repeat", "first", "each")
 CHOICE_WORDS = ("choice", "share")
 SUBSET_WORDS = ("subset", "of")
+OPTIONAL_WORDS = ("optional",)
 RANGE_WORDS = ("range", "step", "log", "share")
 SCALING_WORDS = ("width", "depth", "resolution", "alpha", "beta", "gamma", "phi", "divisor")
 INPUT_WORDS = ("project", "absent")
@@ -30,10 +31,11 @@ ABSENT = ("project", "raw")
 MAX_REPEAT = 1000
 MAX_BLOCKS = 100
 MAX_OPTIONS = 10_000
+MAX_SCALE = 100
 
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 
-RESERVED = frozenset({"none", "unused", "output", "combine", "repeat", "first", "x"})
+RESERVED = frozenset({"none", "unused", "output", "combine", "first", "x"})
 """Names with a meaning of their own in a page, in the keys of decisions, or among a network's modules."""
 
 ENDINGS = ("_match", "_projection", "_base")
@@ -81,6 +83,7 @@ def check_words(words: Page, known: Iterable[str], what: str) -> None:
 
 
 def check_one_of(value: Any, known: Iterable[str], what: str, where: str) -> Any:
+    """The value if it is known."""
     names = list(known)
     if value not in names:
         raise SpaceError(f"unknown {what}", where=where or None, expected="one of " + ", ".join(names), got=str(value),
@@ -89,6 +92,7 @@ def check_one_of(value: Any, known: Iterable[str], what: str, where: str) -> Any
 
 
 def text(words: Page, word: str, *, required: bool = False) -> str:
+    """The text of a word, or nothing."""
     value = words.get(word, "")
     if not isinstance(value, str) or (required and not value):
         raise SpaceError(f"{word} is text", where=words.at(word) or None, expected=f"{word}: text", got=str(value))
@@ -96,6 +100,7 @@ def text(words: Page, word: str, *, required: bool = False) -> str:
 
 
 def integer(value: Any, word: str, where: str, *, least: int = 1, most: int | None = None) -> int:
+    """The value if it is a whole number of that size."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         expected = f"{least} or more" if most is None else f"{least} to {most}"
         raise SpaceError(f"{word} is a whole number", where=where or None, expected=expected, got=str(value))
@@ -103,6 +108,7 @@ def integer(value: Any, word: str, where: str, *, least: int = 1, most: int | No
 
 
 def switch(value: Any, word: str, where: str) -> bool:
+    """The value if it is true or false."""
     if not isinstance(value, bool):
         raise SpaceError(f"{word} is a switch", where=where or None, expected="true or false", got=str(value))
     return value
@@ -116,6 +122,7 @@ def mapping(value: Any, what: str, where: str) -> Page:
 
 
 def listed(value: Any, what: str, where: str) -> Any:
+    """The value if it is a list."""
     if not isinstance(value, list | tuple):
         raise SpaceError(f"{what} is a list", where=where or None, expected="[...]", got=str(value))
     return value

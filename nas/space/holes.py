@@ -63,19 +63,20 @@ def parse_choice(words: Page, where: str, check: Check) -> Choice:
     return Choice(options=tuple(check(item) for item in items), labels=tuple(labels), share=_share(words), where=where)
 
 
-def parse_subsets(words: Page, states: list[str], count: int) -> Choice:
+def parse_subsets(words: Page, states: list[Any], count: int) -> Choice:
     """A choice between all sets of ``count`` of the states."""
+    check_words(words, CHOICE_WORDS, "choice")
     return make_subsets(states, count, words.where, _share(words))
 
 
-def make_subsets(states: list[str], count: int, where: str, share: str | None = None) -> Choice:
+def make_subsets(states: list[Any], count: int, where: str, share: str | None = None) -> Choice:
     """A choice between all sets of ``count`` of the states, labelled by the states joined with commas."""
     ways = math.comb(len(states), count)
     if not 1 <= ways <= MAX_OPTIONS:
         raise SpaceError("too many subsets" if ways else "a subset larger than its set", where=where or None,
                          expected=f"at most {MAX_OPTIONS}", got=f"{ways} ({count} of {len(states)})")  # fmt: skip
     options = tuple(combinations(states, count))
-    return Choice(options=options, labels=tuple(map(",".join, options)), share=share, where=where)
+    return Choice(options=options, labels=tuple(",".join(map(str, option)) for option in options), share=share, where=where)
 
 
 def _label(item: Any, where: str) -> Any:

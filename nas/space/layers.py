@@ -26,7 +26,7 @@ from nas.space.grammar import (
 )
 from nas.space.holes import hole_or, parse_choice
 from nas.space.operations import check_kwargs, parse_combine, parse_match, parse_op, plain
-from nas.space.page import Page
+from nas.space.page import Page, Row
 from nas.space.sources import parse_sources
 from nas.space.spec import Cell, CellRef, Choice, Kwargs, Layer, Node, Op, Parallel, Repeat, Sequential
 
@@ -50,7 +50,7 @@ def parse_layers(value: Any, scope: Scope, where: str, *, named: bool = False) -
         raise SpaceError("no layers", where=place(rows, where) or None, expected="at least one layer")
     layers: list[Layer] = []
     for index, row in enumerate(rows):
-        where_row = place(row, place(rows, where))
+        where_row = place(row, rows.at(index) if isinstance(rows, Row) else where)
         words = mapping(row, "a layer", where_row) if isinstance(row, Mapping) else Page({}, where_row)
         name = str(index)
         if "name" in words:
@@ -205,18 +205,18 @@ def _repeat(words: Page, scope: Scope, where: str) -> Repeat:
 
 
 def _first(words: Page, leaves: list[Node], scope: Scope) -> Kwargs:
-    """The words that the first repetition has instead, and its sources; every body must know the words."""
-    own = words.without("from")
+    """The words that the first repetition has instead, and what it reads; every body must know the words."""
+    sources = {"from": parse_sources(words["from"], scope.names, words.at("from"))} if "from" in words else {}
+    words = words.without("from")
     for leaf in leaves:
         if isinstance(leaf, Op):
-            check_kwargs(find(leaf.name), own)
+            check_kwargs(find(leaf.name), words)
         elif isinstance(leaf, CellRef):
-            _numbers(own, "first repetition")
+            _numbers(words, "first repetition")
         else:
             raise SpaceError("first: changes words of an operation or a cell", where=words.where or None,
                              hint="Write the first repetition as a layer of its own.")  # fmt: skip
-    first: Kwargs = tuple((word, hole_or(value, words.at(word), plain)) for word, value in own.items())
-    return first + ((("from", parse_sources(words["from"], scope.names, words.at("from"))),) if "from" in words else ())
+    return (*sources.items(), *((word, hole_or(value, words.at(word), plain)) for word, value in words.items()))
 
 
 def _leaves(bodies: Iterable[Any]) -> Iterator[Node]:

@@ -20,7 +20,8 @@ MAX_DEPTH = 64
 
 _TAG = "tag:yaml.org,2002:"
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+"""A number in JSON, which YAML 1.1 takes for text unless it has a point."""
 
 
 class Page(dict[str, Any]):
@@ -44,9 +45,14 @@ class Page(dict[str, Any]):
 
 
 class Row(list[Any]):
-    """A list of a page with its ``where``."""
+    """A list of a page; ``where`` is its file and line, ``lines`` those of its items."""
 
     where: str = ""
+    lines: tuple[str, ...] = ()
+
+    def at(self, index: int) -> str:
+        """File and line of an item, or of the list."""
+        return self.lines[index] if index < len(self.lines) else self.where
 
 
 def read_page(text: str, file: str) -> Page:
@@ -110,8 +116,8 @@ class _Reader:
             raise SpaceError("ambiguous boolean", where=where, expected="true or false, or a quoted string", got=text)
         if kind == "int" and not _DECIMAL.fullmatch(text):
             raise SpaceError("whole numbers are written in decimal", where=where, expected="digits alone", got=text)
-        if kind == "str" and node.style is None and _EXPONENT.fullmatch(text):
-            kind = "float"  # 1e-3 is a number in JSON, though not in YAML 1.1
+        if kind == "str" and node.style is None and EXPONENT.fullmatch(text):
+            kind = "float"
         try:
             value = float(text) if kind == "float" else self.scalars.construct_object(node)
         except (ValueError, LookupError):
@@ -123,6 +129,7 @@ class _Reader:
     def row(self, node: yaml.SequenceNode, where: str) -> Row:
         row = Row(self.value(item) for item in node.value)
         row.where = where
+        row.lines = tuple(f"{self.file}:{item.start_mark.line + 1}" for item in node.value)
         return row
 
     def mapping(self, node: yaml.Node, where: str) -> Page:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.errors import SpaceError
 from nas.space.cells import parse_cells
-from nas.space.grammar import PAGE_WORDS, SCALING_WORDS, check_words, integer, listed, mapping, text
+from nas.space.grammar import MAX_SCALE, PAGE_WORDS, SCALING_WORDS, check_words, integer, listed, mapping, text
 from nas.space.holes import hole_or
 from nas.space.layers import Scope, parse_layers, row_names
 from nas.space.page import MAX_DEPTH, Page, read_file, read_page
@@ -16,7 +16,6 @@ from nas.space.spec import Scaling, Sequential, Spec
 
 __all__ = ["parse_file", "parse_page", "parse_text", "row_names"]
 
-MAX_SCALE = 100
 MAX_SIDE = 100_000
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from nas.space.page import EXPONENT
 from nas.space.spec import (
     Cell,
     CellInput,
@@ -48,6 +49,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="'" if EXPONENT.fullmatch(data) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def _changed(node: Any, default: Any) -> dict[str, Any]:
     words = ((f.name, getattr(node, f.name)) for f in fields(node))
@@ -68,11 +75,6 @@ def _cell(cell: Cell) -> dict[str, Any]:
     return page
 
 
-def _layers(layers: tuple[Layer, ...]) -> list[Any]:
-    """The layers of a list inside: they are numbered unless they were named."""
-    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
-
-
 def _layer(layer: Layer, *, named: bool) -> Any:
     node = _node(layer.body)
     words: dict[str, Any] = {"name": layer.name} if named else {}
@@ -84,6 +86,11 @@ def _layer(layer: Layer, *, named: bool) -> Any:
     if not layer.scale:
         words["scale"] = False
     return words | _words(node) if words else node
+
+
+def _numbered(layers: tuple[Layer, ...]) -> list[Any]:
+    """A nested list, whose layers are named by their place unless they say otherwise."""
+    return [_layer(layer, named=layer.name != str(index)) for index, layer in enumerate(layers)]
 
 
 def _words(node: Any) -> dict[str, Any]:
@@ -101,9 +108,9 @@ def _node(node: Any) -> Any:
             words = {"channels": node.channels, "stride": node.stride}
             return {"cell": node.cell} | {w: _value(v) for w, v in words.items() if v is not None}
         case Sequential():
-            return _layers(node.layers)
+            return _numbered(node.layers)
         case Parallel():
-            page = {"branches": _layers(node.branches), "combine": _value(node.combine)}
+            page = {"branches": _numbered(node.branches), "combine": _value(node.combine)}
             return page | ({"match": _node(node.match)} if node.match else {})
         case Repeat():
             return _repeat(node)

@@ -59,6 +59,7 @@ class FitResult:
 
     @property
     def last(self) -> EpochResult:
+        """The last epoch."""
         return self.history[-1]
 
     @property
@@ -211,6 +212,6 @@ def _set_drop_path(model: nn.Module, probability: float) -> None:
 
 def _check_finite(loss: float, what: str, epoch: int) -> float:
     if not math.isfinite(loss):
-        raise TrainError(f"the {what} loss is {loss}", where=f"epoch {epoch}",
+        raise TrainError(f"the {what} loss is {loss}: it diverged", where=f"epoch {epoch}",
                          hint="Try a lower learning_rate, a warm-up, or grad_clip.")  # fmt: skip
     return loss

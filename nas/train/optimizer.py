@@ -33,9 +33,11 @@ class Average:
             own.copy_(new)
 
     def state(self) -> dict[str, Any]:
+        """The average, for a checkpoint."""
         return {"model": self.model.state_dict(), "updates": self.updates}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]
 

@@ -168,8 +168,9 @@ def test_a_frozen_worker_hangs():
 def test_what_a_job_has_started_ends_with_its_worker(die):
     with LocalExecutor(TASK, workers=1, gpus_per_trial=0) as executor:
         executor.submit(job(1, "child", die=die))
-        child = progress(executor)["child"]
-        end = ends(wait(executor, ends))[1]
+        events = wait(executor, ends)
+        child = next(event.values["child"] for event in events if isinstance(event, Progress))
+        end = ends(events)[1]
         assert isinstance(end, Failed if die else Finished)
         if die:
             assert vanish([child])
@@ -238,6 +239,7 @@ def test_workers_vanish_with_a_killed_driver(tmp_path, rest):
 def test_ctrl_c_in_the_terminal_is_for_the_driver_alone(tmp_path):
     rest = """
     try:
+        print("listening", flush=True)
         while True:
             executor.poll(1)
     except KeyboardInterrupt:
@@ -245,6 +247,8 @@ def test_ctrl_c_in_the_terminal_is_for_the_driver_alone(tmp_path):
                for event in executor.close(grace=0.5) if hasattr(event, "seconds")])
 """
     driver, workers = drive(tmp_path, rest)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "listening\n"
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=10)
     assert (out, err, driver.returncode) == ("[True, 'killed']\n", "", 0)

@@ -1,0 +1,112 @@
+"""A search with everything chosen: what config.yaml holds, and what a resumed run and its readers need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.errors import NasError, RunError
+from nas.net.graph import Size
+from nas.search.config import RESOLVED, SearchConfig, SizeWords
+from nas.search.evaluator import size_of
+from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
+from nas.search.planner import Plan
+from nas.search.run import RunFolder
+from nas.space.parse import parse_page
+from nas.space.search_space import SearchSpace
+from nas.space.unparse import to_page
+from nas.train.recipe import Recipe
+from nas.train.sources import NAMED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A configuration in which nothing is left to choose, and what the choices were made from.
+
+    ``name`` is the study's name in its storage, ``fingerprint`` the data's.
+    """
+
+    config: SearchConfig
+    name: str
+    device: str
+    space: SearchSpace
+    fingerprint: str
+    plan: Plan
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the search is for."""
+        return parse_objectives(self.config.objectives)
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The limits that were asked for, and those that the space's page states."""
+        return tuple(map(parse_constraint, dict.fromkeys((*self.config.constraint, *self.space.spec.constraints))))
+
+    @classmethod
+    def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan) -> Settled:
+        """With the plan's choices and absolute paths written into the configuration, as if they had been typed."""
+        config = replace(
+            config, data=absolute(config.data), storage=absolute_storage(config.storage), target=config.target or device,
+            epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
+            proxy=_words(plan.proxy),
+        )  # fmt: skip
+        return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """YAML-plain; :meth:`from_mapping` reads it back, and ``config=FILE`` reads all but the last key."""
+        plan = {"deploy": size_words(self.plan.deploy), "proxy": size_words(self.plan.proxy), "batch": self.plan.batch,
+                "epoch_s": round(self.plan.epoch_s, 6), "recipe": self.plan.recipe.to_mapping()}  # fmt: skip
+        return {**self.config.to_mapping(), RESOLVED: {
+            "study": self.name, "device": self.device, "data_fingerprint": self.fingerprint, "plan": plan,
+            "page": to_page(self.space.spec),
+        }}  # fmt: skip
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Settled:
+        """Of a run that has begun. Raises RunError."""
+        return cls.from_mapping(folder.read_config(), str(folder.config))
+
+    @classmethod
+    def from_mapping(cls, words: Mapping[str, Any], where: str) -> Settled:
+        """Raises RunError when something is missing or cannot be read."""
+        try:
+            resolved = words[RESOLVED]
+            plan = resolved["plan"]
+            return cls(
+                config=SearchConfig.from_words(words), name=resolved["study"], device=resolved["device"],
+                space=SearchSpace(parse_page(resolved["page"])), fingerprint=resolved["data_fingerprint"],
+                plan=Plan(deploy=size_of(plan["deploy"]), proxy=size_of(plan["proxy"]), batch=plan["batch"],
+                          epoch_s=plan["epoch_s"],
+                          recipe=Recipe.from_mapping(plan["recipe"]), notes=()),
+            )  # fmt: skip
+        except NasError as error:
+            raise RunError(f"the run's configuration is damaged: {error}", where=where) from None
+        except (KeyError, TypeError, IndexError) as error:
+            raise RunError("the run's configuration is damaged", where=where, got=f"{type(error).__name__}: {error}") from None
+
+
+def absolute(data: str) -> str:
+    """A data source that is a file or folder as an absolute path; others as they are."""
+    path = Path(data).expanduser()
+    named = data == "digits" or data in NAMED or ":" in data
+    return data if named or not path.exists() else str(path.resolve())
+
+
+def absolute_storage(storage: str | None) -> str | None:
+    """A storage that is a file with an absolute path; others as they are."""
+    if storage is None or storage.startswith("sqlite:////") or ("://" in storage and not storage.startswith("sqlite:///")):
+        return storage
+    prefix = "sqlite:///" if storage.startswith("sqlite:///") else ""
+    return prefix + str(Path(storage.removeprefix(prefix)).expanduser().resolve())
+
+
+def size_words(size: Size) -> dict[str, Any]:
+    """A size as plain words, for payloads and the configuration."""
+    return {"width": size.width, "depth": size.depth, "input": list(size.input or ()), "num_classes": size.num_classes}
+
+
+def _words(size: Size, batch: int | None = None) -> SizeWords:
+    return SizeWords(width=size.width, depth=size.depth, input=size.input, num_classes=size.num_classes, batch=batch)

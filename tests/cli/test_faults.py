@@ -1,0 +1,185 @@
+"""Drivers and workers that are killed, really: nothing finished is lost, nothing is counted twice, nobody survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import optuna
+import pytest
+
+from nas.search.storage import open_storage
+from tests.cli.driver import begin, gone, nas, rows, wait_until, workers
+from tests.search.runs import write_data
+
+SEARCH = ("search", "space=many.yaml", "data=tiny.npz", "objectives=accuracy,num_params", "run=r", "seed=5")
+
+
+@dataclass
+class Stored:
+    number: int
+    state: str
+    identity: str
+    attrs: dict
+
+
+def stored(run):
+    """The trials as Optuna alone reads them."""
+    with open_storage(run / "study.log", reading=True) as storage:
+        (study,) = storage.optuna.get_all_studies()
+        trials = storage.optuna.get_all_trials(study._study_id)
+        meter = study.user_attrs["meter"]
+    return [Stored(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running", t.user_attrs["identity"],
+                   t.user_attrs)
+            for t in trials], meter  # fmt: skip
+
+
+@pytest.fixture
+def slow_data(here):
+    """Images enough for a training of about a second."""
+    write_data(here / "tiny.npz", images=900)
+    return here
+
+
+def check_after_resume(run, finished_before, wanted):
+    trials, meter = stored(run)
+    by_number = {t.number: t for t in trials}
+    for old in finished_before:
+        assert by_number[old.number].attrs == old.attrs
+    assert not [t for t in trials if t.state == "running"]
+    completed = [t for t in trials if t.state == "completed"]
+    assert len({t.identity for t in completed}) == len(completed)
+    counts = Counter(t.state for t in trials)
+    assert counts["completed"] + counts["failed"] == wanted
+    assert meter["trials"] == wanted
+    table = rows(run)
+    assert sorted(int(row["trial"]) for row in table) == [t.number for t in trials]
+
+
+def kill_and_resume(base, condition, argv, wanted):
+    driver = begin(*argv, cwd=base)
+    wait_until(lambda: condition(driver), driver)
+    children = workers(driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    assert gone(children), "workers outlived their driver"
+    run = base / "results" / "r"
+    before, spent = stored(run)
+    finished = [t for t in before if t.state != "running"]
+    wall = spent["wall"] if spent else 0
+    done = nas("resume", "r", "workers=2", "--json", cwd=base)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["wall_s"] > wall
+    check_after_resume(run, finished, wanted)
+    return document
+
+
+def test_a_killed_driver_goes_on(slow_data):
+    argv = (*SEARCH, "budget=4trials", "epochs=12", "workers=2")
+    run = slow_data / "results" / "r"
+    document = kill_and_resume(slow_data, lambda driver: len(rows(run)) >= 1 and len(workers(driver)) == 2, argv, 4)
+    assert document["trials"]["completed"] == 4
+    assert document["budget"] == [{"asked": 4, "spent": 4, "unit": "trials"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_a_driver_killed_at_any_moment_goes_on(slow_data, seed):
+    moment = random.Random(seed).uniform(0.0, 6.0)
+    run = slow_data / "results" / "r"
+    begun = []
+
+    def condition(driver):
+        if (run / "trials.csv").exists() and not begun:
+            begun.append(time.monotonic())
+        return begun and time.monotonic() - begun[0] > moment
+
+    argv = (*SEARCH, "budget=20trials", "epochs=12", "workers=2")
+    kill_and_resume(slow_data, condition, argv, 20)
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_too_and_three_kills_count_nothing_twice(slow_data):
+    argv = (*SEARCH, "budget=12trials", "epochs=12", "workers=2")
+    run = slow_data / "results" / "r"
+    for kills in range(3):
+        driver = begin(*argv, cwd=slow_data)
+        wait_until(lambda n=2 * kills, d=driver: len(rows(run)) > n and len(workers(d)) == 2, driver)
+        children = workers(driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+        assert gone(children)
+    before = [t for t in stored(run)[0] if t.state != "running"]
+    done = nas(*argv, cwd=slow_data)
+    assert done.returncode == 0, done.stderr
+    assert "going on with results/r" in done.stdout
+    check_after_resume(run, before, 12)
+
+
+def test_ctrl_c_finishes_cleanly_a_killed_worker_is_a_failure_and_a_second_driver_is_refused(slow_data):
+    """One search, three faults: they do not meet."""
+    run = slow_data / "results" / "r"
+    driver = begin(*SEARCH, "budget=1h", "epochs=12", "workers=2", cwd=slow_data)
+    wait_until(lambda: len(rows(run)) >= 1 and len(workers(driver)) == 2, driver)
+
+    os.kill(workers(driver)[0].pid, signal.SIGKILL)
+    wait_until(lambda: any(row["state"] == "failed" for row in rows(run)), driver)
+    (failed,) = [row for row in rows(run) if row["state"] == "failed"]
+    assert "died" in failed["reason"]
+    assert "SIGKILL" in failed["reason"]
+
+    config = (run / "config.yaml").read_text()
+    second = nas("resume", "r", "budget=+1h", cwd=slow_data)
+    assert second.returncode == 2
+    assert "another process is driving this search" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert (run / "config.yaml").read_text() == config
+    seen = nas("show", "r", "--json", cwd=slow_data)
+    assert json.loads(seen.stdout)["trials"]["failed"] == 1
+
+    count = len(rows(run))
+    wait_until(lambda: len(rows(run)) > count and len(workers(driver)) == 2, driver)
+    children = workers(driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert "interrupted: every finished candidate is saved" in out
+    assert "nas resume results/r" in out
+    assert "Traceback" not in out + err
+    assert gone(children)
+    assert (run / "best.yaml").exists()
+    trials, meter = stored(run)
+    assert not [t for t in trials if t.state == "running"]
+    assert {t.attrs["reason"].split(":")[0] for t in trials if t.state == "stopped"} == {"interrupted"}
+    assert meter["trials"] == sum(t.state in ("completed", "failed") for t in trials)
+
+
+def test_the_dashboard_opens_the_study_as_it_is(finished):
+    from optuna_dashboard import wsgi
+
+    journal = optuna.storages.journal.JournalFileBackend(str(finished / "results" / "done" / "study.log"))
+    app = wsgi(optuna.storages.JournalStorage(journal))
+
+    def get(path):
+        status = []
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": "x", "SERVER_PORT": "80", "wsgi.url_scheme": "http",
+                   "wsgi.errors": sys.stderr}  # fmt: skip
+        body = b"".join(app(environ, lambda line, *_: status.append(line)))
+        assert status == ["200 OK"]
+        return json.loads(body)
+
+    (study,) = get("/api/studies")["study_summaries"]
+    assert study["study_name"] == "done"
+    assert study["directions"] == ["maximize", "minimize"]
+    detail = get(f"/api/studies/{study['study_id']}")
+    assert [trial["state"] for trial in detail["trials"]] == ["Complete"] * 4
+    assert detail["objective_names"] == ["accuracy", "num_params"]
+    assert {p["name"] for p in detail["trials"][0]["params"]} == {f"network.{n}.{k}" for n in "ab" for k in ("kernel_size",
+                                                                                                             "out_channels")}

@@ -1,0 +1,134 @@
+"""What a command line answers whatever the verb: exit codes, no traceback, JSON alone on stdout, quick where it must be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nas.cli import VERBS, main
+from nas.cli.arguments import Verb
+from tests.cli.driver import environment
+
+S = ["search", "space=many.yaml", "data=tiny.npz", "budget=3trials"]
+
+WRONG = [
+    (["serach"], "Did you mean 'search'"), (["nonsense"], "unknown verb"), (["-x"], "unknown verb"),
+    (["search"], "no GPU"), (["search", "data=digits", "budget=3min"], "space is missing"),
+    (["search", "space=many.yaml", "data=tiny.npz"], "budget is missing"),
+    (["search", "space=nasnet_cel", "data=digits", "budget=3min"], "Did you mean 'nasnet_cell'"),
+    ([*S, "bugdet=1min"], "Did you mean 'budget'"),
+    (["search", "space=none.yaml", "data=digits", "budget=3min"], "no such page"),
+    (["search", "space=nasnet_a_cifar", "data=digits", "budget=3min"], "architecture"),
+    (["search", "space=tiny.npz", "data=digits", "budget=3min"], "tiny.npz"),
+    (["search", "space=nasnet_cell", "budget=100gpuh"], "no GPU"),
+    (["search", "space=many.yaml", "data=digits", "budget=100gpuh"], "budget=100cpuh"),
+    ([*S[:2], "data=digit", "budget=1min"], "Did you mean 'digits'"),
+    ([*S[:2], "data=none.npz", "budget=1min"], "none.npz"), ([*S[:2], "data=.", "budget=1min"], "class"),
+    ([*S[:2], "data=many.yaml", "budget=1min"], "not a data set"),
+    ([*S[:2], "data=no_such_module:f", "budget=1min"], "no_such_module"), ([*S[:2], "data=bad.npz", "budget=1min"], "bad.npz"),
+    ([*S[:3], "budget=3 minutes"], "not a budget"), ([*S, "objectives=speed"], "unknown metric"),
+    ([*S, "objectives=accuracy,memory"], "memory"),
+    ([*S, "constraint=latency<3ms"], "<="), ([*S, "constraint=latency"], "not a limit"),
+    ([*S, "strategy=genetic"], "unknown strategy"),
+    ([*S, "strategy=randm"], "Did you mean 'random'"), ([*S, "target=phone"], "target=phone"), ([*S, "target=cuda"], "GPU"),
+    ([*S, "workers=-1"], "workers"),
+    ([*S, "epochs=many"], "epochs"), ([*S, "batch_size=0"], "batch_size"), ([*S, "seed=x"], "seed"),
+    ([*S, "deploy=repeats=3"], "depth=0.5"),
+    ([*S, "proxy=widht=1"], "Did you mean 'width'"), ([*S, "config=none.yaml"], "none.yaml"),
+    ([*S, "run=tiny.npz/x"], "cannot be written"),
+    ([*S, "run="], "run has no value"), ([*S, "storage=mysql://x"], "database"), ([*S, "storage=nosuch://x"], "database"),
+    ([*S, "--jsn"], "Did you mean 'json'"),
+    ([*S, "--budget=3min"], "without dashes"), ([*S, "seed=1", "seed=2"], "given twice"), ([*S, "word"], "does not take"),
+    (["resume"], "needs RUN"), (["resume", "none"], "no such run"), (["resume", "none", "budget=x"], "no such run"),
+    (["resume", "x", "seed=3"], "unknown key"),
+    (["best", "none"], "no such run"), (["best"], "needs RUN"), (["show"], "needs WHAT"),
+    (["show", "nasnet_cel"], "Did you mean 'nasnet_cell'"),
+    (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"),
+    (["show", "tiny.npz"], "tiny.npz"),
+    (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"),
+    (["ops", "sepconv"], "sep_conv"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    from tests.search.runs import write_data, write_page
+
+    base = tmp_path_factory.mktemp("place")
+    write_data(base / "tiny.npz")
+    write_page(base / "many.yaml")
+    (base / "bad.npz").write_bytes(b"PK no archive")
+    return base
+
+
+@pytest.mark.parametrize(("argv", "says"), WRONG, ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value,
+                                                                                                                   list) else "")
+def test_a_wrong_line_gets_one_message_and_exit_code_2(argv, says, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = sorted(place.rglob("*"))
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("nas: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert sorted(place.rglob("*")) == before, "something was left behind"
+
+
+@pytest.mark.parametrize("argv", [["spaces"], ["spaces", "--architectures"], ["ops"], ["ops", "sep_conv"],
+                                  ["show", "nasnet_cell"],
+                                  ["show", "nasnet_a_cifar", "--layers"], ["show", "many.yaml"]])  # fmt: skip
+def test_json_is_the_document_alone(argv, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert main([*argv, "--json"]) == 0
+    out, _ = capsys.readouterr()
+    document = json.loads(out)
+    assert isinstance(document, dict)
+    assert main(argv) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_what_a_library_prints_is_no_part_of_the_document(monkeypatch, capsys):
+    def noisy(arguments):
+        print("a library says hello")
+        return {"answer": 1}
+
+    monkeypatch.setitem(VERBS, "noisy", Verb(name="noisy", summary="", usage="", example="", run=noisy))
+    assert main(["noisy", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"answer": 1}
+    assert "hello" in err
+
+
+def test_an_interrupt_is_told_in_a_word(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "wait", Verb(name="wait", summary="", usage="", example="", run=interrupted))
+    assert main(["wait"]) == 130
+    assert capsys.readouterr().err == "nas: interrupted\n"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["search", "--help"], ["spaces"], ["spaces", "--json"], ["ops"]])
+def test_quick_verbs_import_nothing_heavy(argv):
+    code = f"""
+import sys
+from nas.cli import main
+assert main({argv!r}) == 0
+heavy = {{"torch", "ray", "optuna", "pandas", "sklearn", "numpy", "rich"}} & sys.modules.keys()
+sys.exit(f"imported {{heavy}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(f"{sys.executable} -c 'import sys; from nas.cli import main; sys.exit(main())' ops | head -1",
+                          shell=True,
+                          env=environment(), capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.startswith("operation")
+    assert done.stderr == ""

@@ -1,0 +1,155 @@
+"""One candidate in this process: what is measured, trained, reported, refused and kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas.errors import MeasureError, TrainError
+from nas.net.build import build
+from nas.net.lower import lower
+from nas.search import evaluator
+from nas.search.evaluator import evaluate, load_weights, over_limit, save_weights, size_of
+from nas.search.run import RunFolder
+from nas.search.settled import size_words
+from nas.search.start import payload_of
+from nas.space.unparse import to_page
+from nas.train.data import load_data
+from tests.search.fakes import MANY, settled, space_of
+
+
+@pytest.fixture
+def architecture():
+    import random
+
+    return space_of(MANY).sample(random.Random(1))
+
+
+@pytest.fixture
+def payload(tmp_path, data, architecture):
+    chosen = settled(data=str(data))
+    plan = chosen.plan
+    plan = replace(plan, recipe=replace(plan.recipe, epochs=3), proxy=replace(plan.proxy, num_classes=3),
+                   deploy=replace(plan.deploy, num_classes=3))
+    payload = payload_of(replace(chosen, plan=plan), RunFolder(tmp_path))
+    return {**payload, "page": to_page(architecture.spec), "weights": str(tmp_path / "0.pt")}
+
+
+def test_an_evaluation_trains_reports_and_keeps_its_weights(payload, architecture):
+    said = []
+    result = evaluate(payload, lambda values: said.append(dict(values)) or False)
+    assert [values["epoch"] for values in said] == [1, 2, 3]
+    assert result["val_accuracy"] == said[-1]["val_accuracy"] == pytest.approx(result["curve"][-1], abs=1e-6)
+    assert result["stopped"] is False
+    assert "latency_ms" not in result
+    data = load_data(payload["data"]["source"], seed=0)
+    assert 0 <= evaluator.test_accuracy(architecture, payload, data) <= 1
+
+
+def test_the_same_payload_gives_the_same_figures(payload):
+    first, second = (evaluate(payload, lambda values: False) for _ in range(2))
+    timed = {"train_s", "images_per_s"}
+    assert {k: v for k, v in first.items() if k not in timed} == {k: v for k, v in second.items() if k not in timed}
+    other = evaluate({**payload, "seed": 1}, lambda values: False)
+    assert other["val_loss"] != first["val_loss"]
+
+
+def test_a_stop_ends_it_after_the_epoch(payload):
+    result = evaluate(payload, lambda values: values["epoch"] == 2)
+    assert result["stopped"] is True
+    assert result["epochs"] == 2
+    last = evaluate(payload, lambda values: values["epoch"] == 3)
+    assert last["stopped"] is False  # it was finished anyway
+
+
+def test_a_diverging_candidate_says_so(payload):
+    payload["recipe"] = {**payload["recipe"], "learning_rate": 1e30, "grad_clip": 1e30, "warmup_epochs": 0.0}
+    with pytest.raises(TrainError, match="diverged"):
+        evaluate(payload, lambda values: False)
+
+
+class Measured:
+    median_ms, low_ms, high_ms = 2.0, 1.9, 2.1
+
+    def to_mapping(self):
+        return {"batch": 1}
+
+
+@pytest.fixture
+def measured(monkeypatch, payload):
+    calls = []
+    monkeypatch.setattr(evaluator, "MEASURE_PAUSE_S", 0.0)
+    monkeypatch.setattr(evaluator, "measure_latency", lambda net, shape, **how: calls.append((net, shape, how)) or Measured())
+    payload["measure"] = {"device": "cpu", "batch": 4, "threads": 1, "anchors": "."}
+    return calls
+
+
+def test_the_deployed_network_is_measured_and_the_proxy_trained(payload, measured, architecture):
+    payload["deploy"] = size_words(replace(size_of(payload["proxy"]), width=2.0, input=(3, 16, 16), num_classes=7))
+    said = []
+    result = evaluate(payload, lambda values: said.append(dict(values)) or False)
+    (network, shape, how), = measured
+    assert shape == (3, 16, 16)
+    assert how["batch"] == 4
+    assert network(torch.zeros(1, *shape)).shape == (1, 7)
+    assert said[0] == {"latency_ms": 2.0}
+    assert (result["latency_ms"], result["latency_low_ms"], result["latency_high_ms"]) == (2.0, 1.9, 2.1)
+    assert result["latency"] == {"batch": 1}
+    weights = torch.load(payload["weights"], weights_only=True)
+    assert weights.keys() == build(lower(architecture, size_of(payload["proxy"]))).state_dict().keys()
+
+
+def test_a_candidate_over_the_latency_limit_is_not_trained(payload, measured, tmp_path):
+    result = evaluate({**payload, "constraints": ["num_params<=1", "latency<=1ms"]}, lambda values: False)
+    assert result["stopped"] is True
+    assert result["over"] == "latency 2 breaks latency<=1ms"
+    assert "val_accuracy" not in result
+    assert not (tmp_path / "0.pt").exists()
+
+
+def test_a_stop_while_measuring_trains_nothing(payload, measured):
+    result = evaluate(payload, lambda values: True)
+    assert (result["stopped"], result["over"]) == (True, None)
+    assert "val_accuracy" not in result
+
+
+def test_a_refused_measurement_is_tried_again(payload, measured, monkeypatch):
+    tries = []
+
+    def refuse(*args, **how):
+        tries.append(1)
+        if len(tries) < 3:
+            raise MeasureError("busy")
+        return Measured()
+
+    monkeypatch.setattr(evaluator, "measure_latency", refuse)
+    assert evaluate(payload, lambda values: False)["latency_ms"] == 2.0
+    tries.clear()
+    monkeypatch.setattr(evaluator, "MEASURE_ATTEMPTS", 2)
+    with pytest.raises(MeasureError, match="busy"):
+        evaluate(payload, lambda values: False)
+
+
+def test_limits():
+    assert over_limit({"latency_ms": 2.0}, ["latency<=2ms"]) is None
+    assert over_limit({"latency_ms": 2.0}, ["accuracy>=90%"]) is None
+    assert over_limit({"num_params": 11}, ["num_params<=10"]) == "num_params 11 breaks num_params<=10"
+
+
+def test_damaged_weights_are_told(tmp_path, architecture):
+    network = build(lower(architecture))
+    path = tmp_path / "a.pt"
+    save_weights(network, path)
+    load_weights(network, path)
+    whole = path.read_bytes()
+    for content in (b"", b"no weights", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(TrainError, match="cannot be loaded"):
+            load_weights(network, path)
+    torch.save({"other": torch.zeros(1)}, path)
+    with pytest.raises(TrainError, match="cannot be loaded"):
+        load_weights(network, path)
+    with pytest.raises(TrainError, match="cannot be loaded"):
+        load_weights(network, tmp_path / "none.pt")

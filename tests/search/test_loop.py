@@ -1,0 +1,362 @@
+"""The search loop on a real journal with scripted trials: what it starts, records, recognises, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections import Counter
+
+import optuna
+import pytest
+
+import nas.search.loop as loops
+from nas.errors import RunError
+from nas.search.run import TRIAL_COLUMNS
+from tests.search.fakes import MANY, THREE, Clock, FakeExecutor, a_loop, accuracy_of, run_loop, settled
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def rows(folder):
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file, TRIAL_COLUMNS))
+
+
+def stored(folder):
+    """The trials as Optuna alone reads them."""
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.log"))
+    return optuna.load_study(study_name="run", storage=optuna.storages.JournalStorage(backend)).get_trials()
+
+
+def test_a_budget_of_trials_is_used_exactly(tmp_path):
+    executor = FakeExecutor(slots=3)
+    loop = run_loop(tmp_path, executor)
+    assert loop.counts["completed"] == 10 == len(executor.submitted)
+    assert loop.message == "the budget of 10trials is spent"
+    assert executor.closed
+    assert loop.meter.spent("trials") == 10
+
+
+def test_every_trial_is_in_the_table_and_in_the_study(tmp_path):
+    loop = run_loop(tmp_path)
+    table, trials = rows(tmp_path), stored(tmp_path)
+    assert [int(row["trial"]) for row in table] == [trial.number for trial in trials]
+    for row, trial in zip(table, trials, strict=True):
+        assert row["state"] == trial.user_attrs["state"]
+        assert float(row["val_accuracy"]) == trial.values[0]
+        assert int(row["num_params"]) == trial.values[1]
+        assert row["identity"] == trial.user_attrs["identity"]
+        assert trial.user_attrs["seed"] == 0
+        assert trial.user_attrs["device"] == "cpu"
+        assert {"seconds", "train_s", "epochs"} <= trial.user_attrs.keys()
+    assert loop.study.metadata["meter"]["trials"] == 10
+
+
+def test_the_front_and_the_best_are_written_while_the_search_runs(tmp_path):
+    seen = []
+    executor = FakeExecutor()
+    executor.on_poll = lambda: seen.append((tmp_path / "front.csv").exists() and (tmp_path / "best.yaml").exists())
+    loop = run_loop(tmp_path, executor)
+    assert seen == [False, *[True] * 9]
+    with (tmp_path / "front.csv").open() as file:
+        front = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in front] == [record.number for record in loop.front.members]
+    assert float(front[0]["val_accuracy"]) == max(row["val_accuracy"] and float(row["val_accuracy"]) for row in rows(tmp_path))
+
+
+def test_no_network_is_trained_twice_and_duplicates_cost_nothing(tmp_path):
+    executor = FakeExecutor(slots=2)
+    loop = run_loop(tmp_path, executor, settled(THREE, budget="50trials"))
+    assert len(executor.submitted) == 3
+    pages = [str(job.payload["page"]) for job in executor.submitted]
+    assert len(set(pages)) == 3
+    assert "exhausted" in loop.message
+    assert "3 architectures" in loop.message
+    originals = {r.number: r for r in loop.study.records if r.state == "completed"}
+    duplicates = [r for r in loop.study.records if r.state == "duplicate"]
+    assert len(originals) == 3
+    assert len(originals) + len(duplicates) == len(loop.study.records)
+    for record in duplicates:
+        assert record.metrics == originals[record.duplicate_of].metrics
+    assert loop.meter.spent("trials") == 3
+
+
+def test_a_duplicate_of_a_running_trial_waits_for_it(tmp_path):
+    executor = FakeExecutor(slots=2, held=[0])
+
+    def release():
+        if executor.jobs and all(job.trial == 0 for job in executor.jobs):
+            executor.held.clear()
+
+    executor.on_poll = release
+    loop = run_loop(tmp_path, executor, settled(THREE, budget="50trials", strategy="random"))
+    assert [r.state for r in loop.study.records].count("completed") == 3
+    assert loop.study.records[0].state == "completed"
+    assert {r.duplicate_of for r in loop.study.records if r.state == "duplicate"} <= {0, 1, 2, 3, 4, 5, 6, 7, 8}
+    assert len(executor.submitted) == 3
+
+
+def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
+    def outcome(job):
+        if job.trial % 2:
+            raise RuntimeError("out_of_memory: RuntimeError: CUDA out of memory")
+        return accuracy_of(job)
+
+    loop = run_loop(tmp_path, FakeExecutor(outcome))
+    assert loop.counts == {"completed": 5, "failed": 5}
+    reasons = {row["reason"] for row in rows(tmp_path) if row["state"] == "failed"}
+    assert reasons == {"out_of_memory: RuntimeError: CUDA out of memory"}
+
+
+def test_a_result_that_is_not_a_number_is_a_failure(tmp_path):
+    loop = run_loop(tmp_path, FakeExecutor(lambda job: {"val_accuracy": float("nan"), "stopped": False}))
+    assert loop.counts == {"failed": 10}
+    assert loop.front.members == ()
+
+
+def test_a_candidate_over_a_static_limit_is_never_submitted(tmp_path):
+    limit = 400
+    executor = FakeExecutor()
+    loop = run_loop(tmp_path, executor, settled(constraint=[f"num_params<={limit}"]))
+    over = [r for r in loop.study.records if r.state == "stopped"]
+    assert over
+    assert all(r.metrics["num_params"] > limit and f"num_params<={limit}" in r.reason for r in over)
+    assert {job.trial for job in executor.submitted} == {r.number for r in loop.study.records if r.state == "completed"}
+    assert all(r.metrics["num_params"] <= limit for r in loop.study.records if r.state == "completed")
+    assert loop.counts["completed"] == 10
+
+
+def test_a_candidate_over_a_measured_limit_does_not_count(tmp_path):
+    def outcome(job):
+        if job.trial % 3:
+            return {"latency_ms": 9.0, "stopped": True, "over": "latency 9 breaks latency<=3ms"}
+        return {**accuracy_of(job), "latency_ms": 1.0}
+
+    loop = run_loop(tmp_path, FakeExecutor(outcome), settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
+    assert loop.counts["completed"] == 10
+    assert loop.counts["stopped"] >= 18
+    assert {r.reason for r in loop.study.records if r.state == "stopped"} == {"latency 9 breaks latency<=3ms"}
+    assert not any(r.unfinished for r in loop.study.records)
+
+
+def test_limits_that_nothing_keeps_end_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(loops, "UNPRODUCTIVE", 20)
+    executor = FakeExecutor()
+    loop = run_loop(tmp_path / "static", executor, settled(constraint=["num_params<=1"]))
+    assert "ended early" in loop.message
+    assert executor.submitted == []
+    outcome = {"latency_ms": 9.0, "stopped": True, "over": "latency 9 breaks latency<=3ms"}
+    loop = run_loop(tmp_path / "measured", FakeExecutor(lambda job: outcome),
+                    settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
+    assert "ended early" in loop.message
+    assert 20 <= loop.counts["stopped"] <= 21
+
+
+def test_a_running_trial_is_left_to_finish_when_nothing_new_is_to_be_proposed(tmp_path):
+    """Only the budget's end stops what runs."""
+    executor = FakeExecutor(slots=2, held=[0])
+    waited = []
+
+    def release():
+        waited.append(len(executor.submitted))
+        if len(waited) > 30:
+            executor.held.clear()
+
+    executor.on_poll = release
+    loop = run_loop(tmp_path, executor, settled(THREE, budget="50trials"))
+    assert loop.study.records[0].state == "completed"
+    assert executor.asked == set()
+
+
+def test_at_the_budgets_end_running_trials_are_stopped_with_what_they_have(tmp_path):
+    clock = Clock()
+    executor = FakeExecutor(slots=2, held=[0, 3], clock=clock, seconds=5.0)
+    loop = run_loop(tmp_path, executor, settled(budget="60s"), clock=clock)
+    assert loop.message == "the budget of 60s is spent"
+    stopped = [r for r in loop.study.records if r.state == "stopped"]
+    assert [r.number for r in stopped] == [0, 3]
+    assert all(r.unfinished and "accuracy" in r.metrics and r.reason == loop.message for r in stopped)
+    (part,) = loop.meter.rows()
+    assert part["asked"] == 60
+    assert 60 <= part["spent"] <= 75
+    assert loop.meter.spent("trials") == loop.counts["completed"]
+
+
+def test_nothing_starts_that_does_not_fit(tmp_path):
+    clock = Clock()
+    executor = FakeExecutor(clock=clock, seconds=7.0)
+    loop = run_loop(tmp_path, executor, settled(budget="20s"), clock=clock)  # the plan expects 2 s a candidate
+    assert loop.message == "the budget has no room for another candidate" or "is spent" in loop.message
+    assert loop.meter.spent("wall") <= 21
+    empty = FakeExecutor(clock=clock)
+    loop = run_loop(tmp_path / "b", empty, settled(budget="1s"), clock=clock)
+    assert loop.message == "the budget has no room for another candidate"
+    assert empty.submitted == []
+
+
+def test_core_hours_are_those_of_all_cores(tmp_path):
+    clock = Clock()
+    loop = run_loop(tmp_path, FakeExecutor(slots=2, clock=clock, seconds=1.0), settled(budget="60cpusec"), clock=clock)
+    assert 55 <= loop.meter.spent("cpu") <= 65
+    assert 28 <= loop.meter.spent("wall") <= 35
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_search_and_keeps_everything(tmp_path, number):
+    executor = FakeExecutor(slots=2, held=[4])
+    executor.on_poll = lambda: os.kill(os.getpid(), number) if len(executor.submitted) == 7 else None
+    before = signal.getsignal(number)
+    loop = run_loop(tmp_path, executor)
+    assert loop.interrupted
+    assert "interrupted" in loop.message
+    assert "in flight" in loop.message
+    assert signal.getsignal(number) is before
+    states = Counter(trial.user_attrs["state"] for trial in stored(tmp_path))
+    assert states["completed"] >= 5
+    assert states["stopped"] >= 1
+    assert states["running"] == 0
+    assert loop.meter.spent("trials") == states["completed"]
+    again = run_loop(tmp_path)
+    assert again.counts["completed"] == 10
+    assert not again.interrupted
+
+
+def test_what_was_stopped_unfinished_may_be_trained_later(tmp_path):
+    executor = FakeExecutor(held=[2])
+    executor.on_poll = lambda: os.kill(os.getpid(), signal.SIGINT) if len(executor.submitted) == 3 else None
+    chosen = settled(THREE, budget="50trials", strategy="random", seed=3)
+    for attempt in range(3):
+        run_loop(tmp_path / str(attempt), FakeExecutor(held=[2]), settled(THREE, budget="2trials", seed=3))
+    first = run_loop(tmp_path, executor, chosen)
+    assert first.interrupted or first.counts["completed"] == 3
+    second = run_loop(tmp_path, FakeExecutor(), chosen)
+    assert second.counts["completed"] == 3
+    assert "exhausted" in second.message
+    identities = [r.identity for r in second.study.records if r.state == "completed"]
+    assert len(set(identities)) == 3
+
+
+class Killed(BaseException):
+    """The driver dies here, without a chance to write anything."""
+
+
+def killed_at(folder, poll, chosen, slots=2):
+    """Run until the given poll and leave everything as a kill -9 would."""
+    executor = FakeExecutor(slots=slots)
+    left = [poll]
+
+    def count():
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    executor.on_poll = count
+    executor.close = lambda grace=0.0: []
+    with a_loop(folder, executor, chosen) as loop:
+        loop._save = lambda: None
+        pytest.raises(Killed, loop.run)
+
+
+@pytest.mark.parametrize(("page", "poll"), [(MANY, 0), (MANY, 1), (MANY, 2), (MANY, 5), (MANY, 9), (THREE, 0), (THREE, 1),
+                                            (THREE, 2)])
+def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path, page, poll):
+    chosen = settled(page, budget="12trials", strategy="random")
+    killed_at(tmp_path, poll, chosen)
+    before = {t.number: t.user_attrs for t in stored(tmp_path) if t.state.is_finished()}
+    left = [t for t in stored(tmp_path) if not t.state.is_finished()]
+    executor = FakeExecutor(slots=2)
+    loop = run_loop(tmp_path, executor, chosen)
+    trials = stored(tmp_path)
+    assert all(t.state.is_finished() for t in trials)
+    assert {n: trials[n].user_attrs for n in before} == before
+    trained = [j.trial for j in executor.submitted]
+    assert len(trained) == len(set(trained))
+    assert not set(trained) & {n for n, attrs in before.items() if attrs["state"] == "completed"}
+    completed = [r for r in loop.study.records if r.state == "completed"]
+    assert len({r.identity for r in completed}) == len(completed) == (12 if page is MANY else 3)
+    assert {t.number for t in left} <= {r.number for r in loop.study.records if r.state in ("completed", "duplicate")}
+    assert loop.meter.spent("trials") == len(completed)
+
+
+def test_a_trial_in_flight_at_two_kills_fails_once(tmp_path):
+    chosen = settled(budget="5trials")
+    killed_at(tmp_path, 0, chosen, slots=1)
+    killed_at(tmp_path, 0, chosen, slots=1)
+    executor = FakeExecutor()
+    loop = run_loop(tmp_path, executor, chosen)
+    assert (loop.study.records[0].state, loop.study.records[0].reason) == ("failed", "interrupted twice")
+    assert loop.counts == {"failed": 1, "completed": 4}
+    assert loop.meter.spent("trials") == 5
+
+
+def test_a_torn_ending_is_no_ending(tmp_path):
+    """The journal cut after any line of a trial's ending: Optuna's state and ours never differ."""
+    chosen = settled(budget="3trials")
+    run_loop(tmp_path, FakeExecutor(), chosen)
+    journal = tmp_path / "study.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if b'"completed"' in line) - 1
+    for cut in range(first, len(lines)):
+        copy = tmp_path / f"cut{cut}"
+        copy.mkdir()
+        (copy / "study.log").write_bytes(b"".join(lines[:cut]) + lines[cut][: len(lines[cut]) // 2])
+        loop = run_loop(copy, FakeExecutor(), chosen)
+        trials = stored(copy)
+        assert [t.state for t in trials] == [optuna.trial.TrialState.COMPLETE] * 3
+        assert [r.state for r in loop.study.records] == ["completed"] * 3
+        assert loop.meter.spent("trials") == 3
+
+
+def test_weights_are_kept_for_the_front_alone(tmp_path):
+    def outcome(job):
+        with open(job.payload["weights"], "w") as file:
+            file.write("weights")
+        if job.trial == 4:
+            return {"val_accuracy": 0.1, "stopped": True}
+        return accuracy_of(job)
+
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "7.partial").write_text("half")
+    loop = run_loop(tmp_path, FakeExecutor(outcome))
+    kept = {int(path.stem) for path in (tmp_path / "weights").iterdir()}
+    assert kept == {record.number for record in loop.front.members}
+
+
+def test_the_same_seed_draws_the_same_architectures(tmp_path):
+    def drawn(folder, seed):
+        executor = FakeExecutor()
+        run_loop(tmp_path / folder, executor, settled(seed=seed))
+        return [job.payload["page"] for job in executor.submitted]
+
+    assert drawn("a", 1) == drawn("b", 1) != drawn("c", 2)
+
+
+def test_a_full_disk_ends_the_search_with_a_message(tmp_path, monkeypatch):
+    executor = FakeExecutor()
+    with a_loop(tmp_path, executor) as loop:
+        write = loop.folder.append_row
+
+        def full(*args):
+            if len(executor.submitted) == 4:
+                raise RunError("the disk is full")
+            write(*args)
+
+        monkeypatch.setattr(loop.folder, "append_row", full)
+        with pytest.raises(RunError, match="disk is full"):
+            loop.run()
+    assert executor.closed
+    monkeypatch.undo()
+    assert run_loop(tmp_path).counts["completed"] == 10
+
+
+def test_a_status_says_what_a_view_needs(tmp_path):
+    seen = []
+    loop = run_loop(tmp_path, FakeExecutor(slots=2), settled(budget="3trials"), view=seen.append)
+    first = seen[0]
+    assert [t.record.number for t in first.running] == [1]
+    assert first.epochs == 2
+    assert first.budget == [{"asked": 3.0, "spent": first.budget[0]["spent"], "unit": "trials"}]
+    assert seen[-1].message == loop.message
+    assert seen[-1].running == ()
+    assert seen[-1].counts == {"completed": 3}

@@ -1,0 +1,259 @@
+"""A search from its configuration to its result, with real workers and real training of tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from nas.errors import DataError, RunError, SpaceError, UsageError
+from nas.net.lower import lower
+from nas.search.archive import open_archive
+from nas.search.budget import parse_budget
+from nas.search.config import SearchConfig
+from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
+from nas.search.settled import Settled
+from nas.search.start import check_target, cores, device_for, expected_trials, extended, resume, time_left
+from nas.search.storage import open_storage
+from nas.space.library import load_page
+from tests.search.fakes import settled
+from tests.search.runs import config_of, no_view, quietly, write_data, write_page
+
+KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted"}
+FRONT_KEYS = {"trial", "val_accuracy", "test_accuracy", "latency_ms", "num_params", "macs", "identity"}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A finished search of three trials: (folder of everything, its result, what it said)."""
+    base = tmp_path_factory.mktemp("begun")
+    said: list[str] = []
+    config = config_of(write_data(base / "tiny.npz"), write_page(base / "many.yaml"), base / "run")
+    return base, quietly(config, said), said
+
+
+@pytest.fixture
+def copied(begun, tmp_path):
+    """A copy of that run, to be spoilt."""
+    base, _, _ = begun
+    shutil.copytree(base / "run", tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_document_has_the_contracted_keys_and_types(begun):
+    _, result, _ = begun
+    document = json.loads(json.dumps(result.document(), allow_nan=False))
+    assert document.keys() == KEYS
+    assert document["trials"].keys() == {"completed", "failed", "duplicate", "stopped"}
+    assert all(isinstance(n, int) for n in document["trials"].values())
+    assert document["trials"]["completed"] == 3
+    assert document["budget"] == [{"asked": 3, "spent": 3, "unit": "trials"}]
+    assert document["front"]
+    for row in document["front"]:
+        assert row.keys() == FRONT_KEYS
+        assert 0 <= row["val_accuracy"] <= 1
+        assert 0 <= row["test_accuracy"] <= 1
+        assert row["latency_ms"] is None
+        assert isinstance(row["num_params"], int)
+        assert isinstance(row["macs"], int)
+    assert document["best"] == max(document["front"], key=lambda row: row["val_accuracy"])
+
+
+def test_the_folder_holds_everything(begun):
+    base, result, said = begun
+    run = base / "run"
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "environment.json", "trials.csv", "front.csv", "best.yaml",
+                                                     "log.txt",
+                                                     "study.log", "weights"}  # fmt: skip
+    assert not list(run.rglob("*.partial"))
+    trials, front = table(run / "trials.csv"), table(run / "front.csv")
+    assert tuple(trials[0]) == TRIAL_COLUMNS
+    assert tuple(front[0]) == FRONT_COLUMNS
+    assert [row["trial"] for row in trials] == ["0", "1", "2"]
+    assert [float(row["test_accuracy"]) for row in front] == [row["test_accuracy"] for row in result.document()["front"]]
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment.keys() >= {"python", "platform", "packages", "cpu", "cores", "gpus", "device", "workers",
+                                  "threads_per_worker"}
+    best = load_page(str(run / "best.yaml"))
+    assert lower(best).num_params == result.document()["best"]["num_params"]
+    assert any("2 epochs" in line for line in said)
+    assert any("strategy: random" in line for line in said)
+    log = (run / "log.txt").read_text()
+    assert all(f"trial {n} completed" in log for n in range(3))
+
+
+def test_weights_of_the_front_are_kept(begun):
+    base, result, _ = begun
+    assert {int(path.stem) for path in (base / "run" / "weights").iterdir()} == {record.number for record, _ in result.front}
+
+
+def test_the_written_configuration_repeats_the_search_exactly(begun):
+    """One worker, one seed: the same architectures and the same metrics."""
+    base, first, _ = begun
+    config = SearchConfig.from_words({"config": str(base / "run" / "config.yaml"), "run": str(base / "again")})
+    second = quietly(config)
+
+    def what(run):
+        return [{k: row[k] for k in ("state", "val_accuracy", "num_params", "macs", "identity",
+                                     "seed")} for row in table(run / "trials.csv")]
+
+    assert what(base / "run") == what(base / "again")
+    assert [test for _, test in first.front] == [test for _, test in second.front]
+
+
+def test_a_run_goes_on_with_more_budget(copied):
+    said: list[str] = []
+    before = table(copied.trials)
+    result = resume(copied, budget="+2trials", say=said.append, view=no_view)
+    assert table(copied.trials)[:3] == before
+    assert result.counts["completed"] == 5
+    assert result.budget == [{"asked": 5, "spent": 5, "unit": "trials"}]
+    assert Settled.read(copied).config.budget == "5trials"
+    assert result.strategy == "random"
+
+
+def test_a_moved_run_is_still_itself(copied, tmp_path):
+    moved = tmp_path / "other name"
+    copied.path.rename(moved)
+    with open_archive(str(moved)) as archive:
+        assert archive.counts == {"completed": 3}
+
+
+def refused(folder, match, *, asked=None, kind=RunError, **words):
+    config = folder.config.read_text()
+    with pytest.raises(kind, match=match):
+        resume(folder, asked=asked, say=lambda line: None, view=no_view, **words)
+    assert folder.config.read_text() == config
+
+
+def test_a_second_driver_is_refused_and_changes_nothing(copied):
+    with open_storage(copied.study):
+        refused(copied, "another process is driving this search", budget="+50trials")
+
+
+def test_changed_data_is_refused(begun, copied, tmp_path):
+    data = write_data(tmp_path / "tiny.npz", seed=1)
+    text = copied.config.read_text()
+    copied.config.write_text(text.replace(str(begun[0] / "tiny.npz"), str(data)))
+    refused(copied, "the data is not what this run began with")
+    data.unlink()
+    refused(copied, "tiny.npz", kind=DataError)
+
+
+@pytest.mark.parametrize(("words", "match"), [
+    ({"seed": 1}, "another seed"), ({"epochs": 3}, "another epochs"), ({"objectives": "accuracy"}, "another objectives"),
+    ({"constraint": "macs<=1M"}, "another constraint"), ({"strategy": "tpe"}, "another strategy"),
+    ({"proxy": "width=0.5"}, "another proxy=width"),
+    ({"deploy": "batch=8"}, "another deploy=batch"), ({"data": "digits"}, "another data"),
+    ({"space": "nasnet_cell"}, "another space"),
+    ({"batch_size": 64}, "another batch_size"), ({"storage": "sqlite:///x.db"}, "another storage"),
+])  # fmt: skip
+def test_another_search_under_the_same_name_is_refused(begun, copied, words, match):
+    base, _, _ = begun
+    words = {"data": base / "tiny.npz", "page": base / "many.yaml", **words}
+    if "space" in words:
+        words["page"] = words.pop("space")
+    refused(copied, match, asked=config_of(run=copied.path, **words))
+
+
+def test_a_page_that_was_edited_meanwhile_is_another_space(begun, copied, tmp_path):
+    base, _, _ = begun
+    page = write_page(tmp_path / "many.yaml", (base / "many.yaml").read_text().replace("[1, 3, 5, 7]", "[1, 3, 5]"))
+    refused(copied, "another space", asked=config_of(base / "tiny.npz", page, copied.path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "space: many", "a: [", "resolved: 3", "resolved: {plan: {}}"])
+def test_a_damaged_configuration_is_told(copied, text):
+    copied.config.write_text(text)
+    refused(copied, r"configuration|mapping")
+
+
+def test_a_search_is_refused_before_anything_is_made(tmp_path, data, page):
+    for words, kind in [({"strategy": "genetic"}, UsageError), ({"space": "nope"}, SpaceError), ({"target": "phone"}, UsageError),
+                        ({"data": str(tmp_path / "none.npz")}, DataError)]:  # fmt: skip
+        with pytest.raises(kind):
+            quietly(config_of(words.pop("data", data), words.pop("space", page), tmp_path / "run", **words))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_storage_that_holds_such_a_search_already_is_not_taken_over(begun, tmp_path):
+    base, _, _ = begun
+    shutil.copy(base / "run" / "study.log", tmp_path / "shared.log")
+    config = config_of(base / "tiny.npz", base / "many.yaml", tmp_path / "run", storage=str(tmp_path / "shared.log"))
+    with pytest.raises(RunError, match="holds a search of that name"):
+        quietly(config)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_hours_of_devices_that_are_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"budget=100gpuh asks for a GPU.*budget=100cpuh"):
+        device_for(parse_budget("100gpuh,24h"))
+    with pytest.raises(UsageError):
+        check_target("cuda")
+    assert device_for(parse_budget("2cpuh")) == "cpu"
+
+
+def test_device_hours_as_wall_time():
+    assert time_left(parse_budget("2cpuh"), "cpu", 1) == 7200 / cores()
+    assert time_left(parse_budget("100gpuh,24h"), "cuda", 2) == 24 * 3600
+    assert time_left(parse_budget("10gpuh,24h"), "cuda", 2) == 5 * 3600
+    assert time_left(parse_budget("50trials"), "cpu", 2) is None
+    plan = settled().plan  # two epochs of a second each
+    assert expected_trials(parse_budget("50trials"), plan, "cpu", 2) == 50
+    assert expected_trials(parse_budget("40s"), plan, "cpu", 2) == 20
+    assert expected_trials(parse_budget("40s,5trials"), plan, "cpu", 2) == 5
+
+
+@pytest.mark.parametrize(("old", "new", "both"), [
+    ("3min", "+1min", "4min"), ("3min", "+30s", "3.5min"), ("100gpuh,24h", "+24h", "100gpuh,48h"),
+    ("5trials", "9trials", "9trials"),
+    ("1h", "+50trials", None), ("1h", "+", None), ("1h", "+x", None),
+])  # fmt: skip
+def test_a_budget_is_extended_or_replaced(old, new, both):
+    if both is None:
+        with pytest.raises(UsageError):
+            extended(old, new)
+    else:
+        assert extended(old, new) == both
+
+
+@pytest.mark.parametrize("objectives", ["accuracy", "accuracy,num_params,macs"])
+@pytest.mark.slow
+def test_other_objectives_and_sqlite(tmp_path, data, page, objectives):
+    words = {"objectives": objectives, "storage": f"sqlite:///{tmp_path}/study.db", "budget": "4trials"}
+    result = quietly(config_of(data, page, tmp_path / "run", **words))
+    assert result.counts["completed"] == 4
+    with open_archive(str(tmp_path / "run")) as archive:
+        assert archive.counts["completed"] == 4
+        assert [r.number for r in archive.front()] == [r.number for r, _ in result.front]
+
+
+@pytest.mark.slow
+def test_with_measured_latency(tmp_path, data, page):
+    result = quietly(config_of(data, page, tmp_path / "run", objectives="accuracy,latency", constraint="latency<=100s"))
+    for row in table(tmp_path / "run" / "trials.csv"):
+        assert row["state"] == "completed" or "measurement was refused" in row["reason"]
+        if row["state"] == "completed":
+            assert 0 < float(row["latency_low_ms"]) <= float(row["latency_ms"]) <= float(row["latency_high_ms"])
+    for record, _ in result.front:
+        assert record.attrs["latency"]["batch"] == 1
+
+
+@pytest.mark.slow
+def test_a_latency_limit_that_nothing_keeps_trains_nothing(tmp_path, data, page):
+    result = quietly(config_of(data, page, tmp_path / "run", objectives="accuracy,latency", constraint="latency<=1us",
+                               budget="20s"))
+    assert result.counts.get("completed", 0) == 0
+    assert result.front == ()
+    for row in table(tmp_path / "run" / "trials.csv"):
+        assert row["train_s"] == ""
+        assert row["state"] == "duplicate" or "breaks latency<=" in row["reason"] or "measurement was refused" in row["reason"] \
+            or "spent" in row["reason"]  # fmt: skip
