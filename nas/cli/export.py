@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _export_page(what: str, out: str | None, formats: tuple[str, ...]) -> dict[s
     graph = lower(architecture)
     metrics = {"num_params": graph.num_params, "macs": graph.macs}
     head = page_head(architecture.spec, graph)
-    folder = Path(out or f"export/{architecture.name}")
+    folder = Path(out or Path("export", re.sub(r"\W+", "_", architecture.name)))
     exported = export_folder(architecture.spec, folder, head=head, metrics=metrics, formats=formats)
     return {"networks": [_document(exported, "none", metrics)]}
 

@@ -59,13 +59,13 @@ def _latency(value: float | None, conditions: Mapping[str, Any] | None) -> str:
     c = conditions
     return (
         f"Latency: {milliseconds(value)} ({c['confidence']:.0%} interval {c['low_ms']:.3g} to {c['high_ms']:.3g} ms,"
-        f" n = {c['n']}) on {c['device_name']}, batch {c['batch']}, {c['dtype']}, {c['threads']} threads, {c['memory_format']}, {c['runtime']},"
-        f" torch {c['torch_version']}."
+        f" n = {c['n']}) on {c['device_name']}, batch {c['batch']}, {c['dtype']}, threads: {c['threads']}, {c['memory_format']},"
+        f" {c['runtime']}, torch {c['torch_version']}."
     )
 
 
 def _accuracy(value: float | None, epochs: int | None) -> str:
     if value is None:
         return ""
-    after = f" after {epochs} epochs of the search's short training" if epochs else " in the search's short training"
-    return f"Accuracy: {percent(value)} on the validation split{after}."
+    length = f" (epochs: {epochs})" if epochs else ""
+    return f"Accuracy: {percent(value)} on the validation split, by the search's short training{length}."
