@@ -85,7 +85,7 @@ def test_cells_are_classes_of_their_own() -> None:
 
 def test_repeated_blocks_are_loops() -> None:
     source = render(lower(published()["efficientnet_b0"]), Head(title="t"))
-    assert "*(MBConv(192, 192, kernel_size=5) for _ in range(3))" in source
+    assert "*(MBConv(192, 192, 5) for _ in range(3))" in source
 
 
 def test_classes_and_input_channels_are_arguments() -> None:

@@ -21,7 +21,7 @@ from nas.ops import Sketch
 EMPTY = inspect.Parameter.empty
 _SOURCE_WORDS = frozenset({"in_channels", "in_features", "num_features", "num_channels", "normalized_shape"})
 _SIZE_WORDS = frozenset({"out_channels", "out_features", "hidden_channels", "channels"})
-_POSITIONAL = _SOURCE_WORDS | frozenset({"out_channels", "out_features", "channels", "num_classes"})
+_POSITIONAL = _SOURCE_WORDS | frozenset({"out_channels", "out_features", "channels", "num_classes", "kernel_size"})
 
 
 class Different(Exception):

@@ -15,8 +15,8 @@ from typing import Any
 
 from nas.net.graph import Call, Graph
 from nas.net.render.forward import forward_lines
-from nas.net.render.layout import call, lay_out, prose
-from nas.net.render.merge import EMPTY, Different, Expr, Merged, Param, merge
+from nas.net.render.layout import WIDTH, call, flat, lay_out, prose
+from nas.net.render.merge import EMPTY, Different, Expr, Kind, Merged, Param, Piece, merge
 from nas.net.render.source import Imported, Sources, names_in
 from nas.net.render.tree import check_inputs, construct, dictionary, fill_gaps, module_list, plant
 from nas.net.render.units import Classes, Maker, Step, Unit, maker_of, regroup
@@ -230,7 +230,7 @@ def _head(head: Head) -> str:
 def _class_text(cls: _Class) -> str:
     merged = cls.merged
     check_inputs(merged.inputs)
-    pieces = fill_gaps(merged.pieces)
+    pieces = [_in_line(piece) for piece in fill_gaps(merged.pieces)]
     root = plant(pieces, merged.output)
     base = "Module" if all(n.isidentifier() for n in root.children) else "ModuleList" if root.listed else "ModuleDict"
     defaults = {word: "" if p.default is EMPTY else f" = {p.default}" for word, p in merged.params.items()}
@@ -263,7 +263,18 @@ def _class_text(cls: _Class) -> str:
     return "\n".join(lines)
 
 
-def _conditional(target: str, piece: Any) -> list[str]:
+def _in_line(piece: Piece) -> Piece:
+    """A step of two kinds as one expression, where that fits in a line of the container it stands in."""
+    if len(piece.kinds) != 2 or any(kind.then for kind in piece.kinds):
+        return piece
+    first, second = (flat(kind.made) if kind.made is not None else "nn.Identity()" for kind in piece.kinds)
+    text = f"{first} if {piece.kinds[0].condition} else {second}"
+    indent = 8 + (8 * piece.name.count(".") or len("self."))
+    fits = indent + len(piece.name.rpartition(".")[2]) + len('"": ,') + len(text) <= WIDTH
+    return piece._replace(kinds=(Kind(text),)) if fits else piece
+
+
+def _conditional(target: str, piece: Piece) -> list[str]:
     """Statements that make a module in one of several ways."""
     lines = [f"        {target}: nn.Module"]
     for index, kind in enumerate(piece.kinds):
