@@ -72,7 +72,7 @@ VERBS = {
                   "tolerance": "half-width of the median's interval that is enough (default 2%)",
                   "max_s": "seconds to sample at most, per attempt (default 3)",
                   "wait": "seconds to wait while another measurement has the device (default 60)",
-                  "reference": "a folder that keeps the reference's quiet time: figures of commands that share it compare exactly"},
+                  "reference": "a folder for the reference's quiet time: figures of commands that share it compare exactly"},
             flags=HOW, example="nas measure nasnet_a_cifar input=3x32x32 runtime=onnxruntime",
         ),
         Verb(

@@ -58,6 +58,7 @@ class Unit:
         return (tuple(name for name, _ in self.inputs), tuple((s.name, s.maker.name, s.inputs) for s in self.steps), self.output)
 
     def shapes(self) -> dict[str, Shape]:
+        """The shape of every input and step by name."""
         return dict(self.inputs) | {step.name: step.shape for step in self.steps}
 
 
