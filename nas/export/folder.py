@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -103,8 +104,8 @@ def _write(
     if weights is None and "safetensors" in formats:
         raise ExportError("there are no trained weights to write as safetensors", hint="Leave safetensors out of formats=.")
     graph = lower(Architecture(spec))
-    source = render(graph, head)
-    network = load_source(source).build()
+    (made / SOURCE).write_text(render(graph, head), encoding="utf-8")
+    network = load_source(made / SOURCE).build()
     if weights is not None:
         _load(network, weights)
         torch.save(network.state_dict(), made / WEIGHTS)
@@ -112,7 +113,6 @@ def _write(
         fill(network)
     example = torch.randn(2, *graph.inputs[0][1], generator=torch.Generator().manual_seed(0))
     output = check_source(graph, network.eval(), example)
-    (made / SOURCE).write_text(source, encoding="utf-8")
     (made / PAGE).write_text(to_yaml(spec), encoding="utf-8")
     (made / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
     (made / REQUIREMENTS).write_text("torch>=2.6\n", encoding="utf-8")
@@ -136,10 +136,13 @@ def _further(graph: Graph, network: nn.Module, example: Any, made: Path, formats
     return checks
 
 
-def load_source(source: str) -> ModuleType:
-    """The module of a rendered source."""
-    module = ModuleType("network")
-    exec(compile(source, SOURCE, "exec"), module.__dict__)  # our own source: data enters it as checked literals only
+def load_source(path: Path) -> ModuleType:
+    """The module of a rendered file: our own source, which data enters as checked literals only."""
+    spec = importlib.util.spec_from_file_location("network", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

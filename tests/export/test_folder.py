@@ -74,7 +74,7 @@ def test_the_proof_can_fail(spec: Spec, tmp_path: Path) -> None:
 def test_trained_weights_are_loaded_by_build(spec: Spec, tmp_path: Path) -> None:
     weights = weights_of(spec, tmp_path / "w.pt")
     folder = export_folder(spec, tmp_path / "out", head=HEAD, metrics={}, weights=weights).folder
-    network = load_source((folder / "network.py").read_text()).build(pretrained=str(folder / "weights.pt"))
+    network = load_source(folder / "network.py").build(pretrained=str(folder / "weights.pt"))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in torch.load(weights, weights_only=True).items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -25,7 +26,11 @@ PAGE = "{name: t, input: [3, 8, 8], network: [{name: stem, op: conv_bn, out_chan
 def network_of(text: str = PAGE) -> tuple[Graph, nn.Module, torch.Tensor]:
     graph = lower(Architecture(parse_text(text)))
     torch.manual_seed(0)
-    return graph, load_source(render(graph, Head(title="t"))).build().eval(), torch.randn(2, *graph.inputs[0][1])
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "network.py")
+        source.write_text(render(graph, Head(title="t")))
+        network = load_source(source).build()
+    return graph, network.eval(), torch.randn(2, *graph.inputs[0][1])
 
 
 def test_pt2_has_a_dynamic_batch(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class Imported:
 
     @property
     def line(self) -> str:
+        """The import as it is written."""
         bound = self.name or self.module
         what = bound if bound == self.alias else f"{bound} as {self.alias}"
         return f"from {self.module} import {what}" if self.name else f"import {what}"
