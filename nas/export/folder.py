@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -104,8 +104,7 @@ def _write(
     if weights is None and "safetensors" in formats:
         raise ExportError("there are no trained weights to write as safetensors", hint="Leave safetensors out of formats=.")
     graph = lower(Architecture(spec))
-    source = render(graph, head)
-    (made / SOURCE).write_text(source, encoding="utf-8")
+    (made / SOURCE).write_text(render(graph, head), encoding="utf-8")
     network = load_source(made / SOURCE).build()
     if weights is not None:
         _load(network, weights)
@@ -138,11 +137,11 @@ def _further(graph: Graph, network: nn.Module, example: Any, made: Path, formats
 
 
 def load_source(path: Path) -> ModuleType:
-    """The module in a rendered file: our own source, which data enters as checked literals only."""
-    spec = spec_from_file_location("network", path)
+    """The module of a rendered file: our own source, which data enters as checked literals only."""
+    spec = importlib.util.spec_from_file_location("network", path)
     assert spec is not None
     assert spec.loader is not None
-    module = module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -105,7 +105,7 @@ def _open_database(url: str) -> BaseStorage:
         lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
         raise UsageError(f"the database cannot be opened: {first}", got=url,
                          expected="sqlite:///study.db or postgresql://user@host/name",
-                         hint="PostgreSQL needs its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
+                         hint="Its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 
 def _lock(path: Path) -> FileLock:

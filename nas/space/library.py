@@ -67,7 +67,7 @@ def load_space(word: str) -> SearchSpace:
     page = load_page(word)
     if isinstance(page, Architecture):
         raise SpaceError("that is an architecture: there is nothing to search", got=word,
-                         expected="a page with a choice or range", hint="`nas show` prints it; `nas spaces` lists spaces.")  # fmt: skip
+                         expected="a page with a choice or range", hint="`nas spaces` lists the spaces.")  # fmt: skip
     return page
 
 

@@ -29,8 +29,8 @@ def network_of(text: str = PAGE) -> tuple[Graph, nn.Module, torch.Tensor]:
     with TemporaryDirectory() as folder:
         source = Path(folder, "network.py")
         source.write_text(render(graph, Head(title="t")))
-        network = load_source(source).build().eval()
-    return graph, network, torch.randn(2, *graph.inputs[0][1])
+        network = load_source(source).build()
+    return graph, network.eval(), torch.randn(2, *graph.inputs[0][1])
 
 
 def test_pt2_has_a_dynamic_batch(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ class Place:
 
     @property
     def listed(self) -> bool:
-        """Whether its children are numbered from 0."""
+        """Whether the children are numbered from 0 on, without a gap."""
         return list(self.children) == [str(i) for i in range(len(self.children))]
 
     def pieces(self) -> Iterator[Piece]:
-        """Its own piece and those below it."""
+        """All pieces below, in the order of their places."""
         if self.piece:
             yield self.piece
         for child in self.children.values():

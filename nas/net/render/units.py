@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from nas.net.graph import Call, Graph, Node
-from nas.ops import Shape, Sketch, find
+from nas.ops import Shape, find
 
 JOINS = {"Add": "+", "Multiply": "*", "Concat": "cat"}
 """Our own weightless joins, which are written as expressions."""
@@ -38,11 +38,8 @@ class Step(NamedTuple):
 
     @property
     def join(self) -> str | None:
+        """How the step is written as an expression (``+``, ``*``, ``cat``); None for a module."""
         return self.maker.name if self.maker.name in JOINS.values() else None
-
-    @property
-    def channels(self) -> int:
-        return Sketch(self.shape).channels
 
 
 @dataclass(frozen=True)
