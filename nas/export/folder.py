@@ -51,8 +51,9 @@ def parse_formats(text: str | None) -> tuple[str, ...]:
 
 
 def export_folder(
-    spec: Spec, out: Path, *, head: Head, metrics: Mapping[str, Any], weights: Path | None = None, formats: Sequence[str] = ("py",)
-) -> Exported:
+    spec: Spec, out: Path, *, head: Head, metrics: Mapping[str, Any], weights: Path | None = None,
+    formats: Sequence[str] = ("py",),
+) -> Exported:  # fmt: skip
     """Write a network at the size of its page; the source's outputs are first shown to be the searched network's, bit by bit.
 
     Raises ExportError when the folder holds other files or cannot be written, when the network cannot be written in one of
@@ -153,7 +154,8 @@ def check_source(graph: Graph, network: nn.Module, example: Any) -> Any:
         try:
             built.load_state_dict(network.state_dict())
         except RuntimeError as error:
-            raise ExportError("the source's weights have other names than the network's", got=str(error).split("\n")[1].strip()) from None
+            got = str(error).split("\n")[1].strip()
+            raise ExportError("the source's weights have other names than the network's", got=got) from None
         expected, output = built(example), network(example)
     if not torch.equal(expected, output):
         raise ExportError("the source's outputs differ from the network's", got=f"{float((expected - output).abs().max()):.2g}")

@@ -48,7 +48,7 @@ def dataset(source: str, seed: int, limit: int | None, image_size: int | None, d
 def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Evaluate one candidate; see :func:`nas.search.loop.payload_of` for what the payload holds.
 
-    Reports ``{"latency": ...}`` once measured and ``{"epoch": ..., "val_accuracy": ...}`` every epoch; a true answer
+    Reports ``{"latency_ms": ...}`` once measured and ``{"epoch": ..., "val_accuracy": ...}`` every epoch; a true answer
     ends the evaluation there. Returns the metrics, with ``stopped`` saying whether it was ended early, and ``over`` why
     where it was a limit that it breaks.
     """
@@ -56,7 +56,10 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     architecture = Architecture(parse_page(payload["page"]))
     metrics: dict[str, Any] = {"stopped": False}
     if payload["measure"]:
-        metrics |= measure(architecture, payload)
+        measured = measure(architecture, payload, report)
+        if measured is None:
+            return metrics | {"stopped": True}
+        metrics |= measured
         metrics["measure_s"] = time.perf_counter() - start
         over = over_limit(metrics, payload["constraints"])
         if report({"latency_ms": metrics["latency_ms"]}) or over:
@@ -64,8 +67,11 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return metrics | train(architecture, payload, report)
 
 
-def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Latency of the deployed network, with random weights (they do not change it; denormals are flushed)."""
+def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any] | None:
+    """Latency of the deployed network, with random weights (they do not change it; denormals are flushed).
+
+    None when a stop was asked for while it was refused. Raises MeasureError when it is refused for good.
+    """
     how = payload["measure"]
     graph = lower(architecture, size_of(payload["deploy"]))
     with seed_everything(payload["seed"]):
@@ -79,6 +85,8 @@ def measure(architecture: Architecture, payload: Mapping[str, Any]) -> dict[str,
         except MeasureError:
             if attempt == MEASURE_ATTEMPTS - 1:
                 raise
+            if report({"refused": attempt + 1}):
+                return None
             time.sleep(MEASURE_PAUSE_S)
     return {"latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
             "latency": latency.to_mapping()}  # fmt: skip

@@ -105,6 +105,7 @@ class SearchLoop:
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C."""
+        self._save()  # planning was spent already
         try:
             with on_interrupt(self._interrupt):
                 while not self._ended():
@@ -241,7 +242,8 @@ class SearchLoop:
 
     def _progress(self, running: Running, values: Mapping[str, Any]) -> None:
         running.latency_ms = values.get("latency_ms", running.latency_ms)
-        running.phase = "training"
+        if "refused" not in values:  # a measurement that is tried again
+            running.phase = "training"
         running.epoch = values.get("epoch", running.epoch)
         running.val_accuracy = values.get("val_accuracy", running.val_accuracy)
 

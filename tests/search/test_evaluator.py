@@ -132,6 +132,17 @@ def test_a_refused_measurement_is_tried_again(payload, measured, monkeypatch):
         evaluate(payload, lambda values: False)
 
 
+def test_a_stop_ends_the_waiting_for_a_quiet_machine(payload, measured, monkeypatch):
+    def refuse(*args, **how):
+        raise MeasureError("busy")
+
+    said = []
+    monkeypatch.setattr(evaluator, "measure_latency", refuse)
+    result = evaluate(payload, lambda values: said.append(dict(values)) or True)
+    assert result == {"stopped": True}
+    assert said == [{"refused": 1}]
+
+
 def test_limits():
     assert over_limit({"latency_ms": 2.0}, ["latency<=2ms"]) is None
     assert over_limit({"latency_ms": 2.0}, ["accuracy>=90%"]) is None

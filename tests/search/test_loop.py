@@ -109,6 +109,19 @@ def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
     assert reasons == {"out_of_memory: RuntimeError: CUDA out of memory"}
 
 
+IMPOSSIBLE = MANY.replace("network:", """network:
+  - {name: z, choice: {fits: {op: conv_bn_act, out_channels: 4}, never: {op: conv_bn_act, kernel_size: 9, padding: 0, out_channels: 4}}}""")
+
+
+def test_a_candidate_that_cannot_run_at_this_input_is_a_failure_of_its_own(tmp_path):
+    executor = FakeExecutor()
+    loop = run_loop(tmp_path, executor, settled(IMPOSSIBLE, budget="16trials", strategy="random"))
+    failed = [r for r in loop.study.records if r.state == "failed"]
+    assert failed
+    assert all(r.decisions["network.z"] == "never" and "map is too small" in r.reason for r in failed)
+    assert len(executor.submitted) == loop.counts["completed"] == 16 - len(failed)
+
+
 def test_a_result_that_is_not_a_number_is_a_failure(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(lambda job: {"val_accuracy": float("nan"), "stopped": False}))
     assert loop.counts == {"failed": 10}
@@ -255,7 +268,8 @@ def killed_at(folder, poll, chosen, slots=2):
     executor.close = lambda grace=0.0: []
     with a_loop(folder, executor, chosen) as loop:
         loop._save = lambda: None
-        pytest.raises(Killed, loop.run)
+        with pytest.raises(Killed):
+            loop.run()
 
 
 @pytest.mark.parametrize(("page", "poll"), [(MANY, 0), (MANY, 1), (MANY, 2), (MANY, 5), (MANY, 9), (THREE, 0), (THREE, 1),

@@ -229,9 +229,9 @@ def test_a_budget_is_extended_or_replaced(old, new, both):
 @pytest.mark.slow
 def test_other_objectives_and_sqlite(tmp_path, data, page, objectives):
     words = {"objectives": objectives, "storage": f"sqlite:///{tmp_path}/study.db", "budget": "4trials"}
-    result = quietly(config_of(data, page, tmp_path / "run", **words))
+    result = quietly(config_of(data, page, tmp_path / "my run", **words))
     assert result.counts["completed"] == 4
-    with open_archive(str(tmp_path / "run")) as archive:
+    with open_archive(str(tmp_path / "my run")) as archive:
         assert archive.counts["completed"] == 4
         assert [r.number for r in archive.front()] == [r.number for r, _ in result.front]
 

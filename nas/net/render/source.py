@@ -48,7 +48,7 @@ class Sources:
         """Take in a class or function with what it needs. Raises ExportError naming what cannot be taken along."""
         if name in self._home:
             if self._home[name] != module:
-                raise ExportError(f"two definitions are called {name}", got=f"{self._home[name]} and {module}", hint="Rename one of them.")
+                raise ExportError(f"two operations define {name}", got=f"{self._home[name]} and {module}", hint="Rename one.")
             return
         self._home[name] = module
         parsed = _parse(module)
