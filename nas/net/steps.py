@@ -69,6 +69,10 @@ def channels_of(shape: Shape) -> int:
     return shape[1] if len(shape) == 2 else shape[0]
 
 
+_ENLARGING = ("transposed_conv",)
+"""Operations whose stride makes the map larger: they cannot settle what stride is owed."""
+
+
 @lru_cache(maxsize=200_000)
 def step(name: str, op: str, kwargs: Kwargs, inputs: tuple[Value, ...], setting: Setting) -> tuple[Node | None, Value]:
     """The node of an operation on these inputs, and its output; None and the input for an identity.
@@ -90,7 +94,7 @@ def step(name: str, op: str, kwargs: Kwargs, inputs: tuple[Value, ...], setting:
     if "num_classes" in spec.required:
         words.setdefault("num_classes", setting.num_classes)
     due = max(value.due for value in inputs)
-    if due != 1 and "stride" in spec.defaults and "stride" not in words:
+    if due != 1 and "stride" in spec.defaults and "stride" not in words and op not in _ENLARGING:
         words["stride"], due = due, 1
     if op == "identity" and words.get("stride", 1) == 1 and words["out_channels"] == channels_of(shape):
         return None, inputs[0]

@@ -121,6 +121,8 @@ def _with(node: Any, key: Any, value: Any) -> Any:
     if value is None:
         copy.pop(key, None) if isinstance(copy, Page) else copy.pop(key)
         return copy
+    if isinstance(node, Row) and isinstance(node[key], Page) and "name" in node[key] and isinstance(value, str | Row):
+        value = _with(Page({}, node.where), "op" if isinstance(value, str) else "layers", value)
     if isinstance(node, Row) and isinstance(value, Page) and "name" not in value:
         value = _with(value, "name", names_of(node)[key])
     copy[key] = value

@@ -240,6 +240,7 @@ TROUBLE: list[tuple[list[Any], dict[str, Any], str, str]] = [
     ([CONV, {"name": "l", "layers": ["relu"], "from": ["x", "c1"]}], {}, "net.l", "a list of layers has one input"),
     ([{"name": "u", "cell": "c", "from": ["x", "x"]}], {"c": {"layers": ["relu"]}}, "net.u", "cell c takes 1 to 1 inputs; got 2"),
     ([{"name": "u", "cell": "c"}], {"c": {"layers": ["relu"], "stride": 2}}, "net.u", "nothing in cell c strides"),
+    ([{"name": "u", "cell": "c"}], {"c": {"layers": ["transposed_conv"], "stride": 2}}, "net.u", "nothing in cell c str"),
     ([{"name": "u", "cell": "c"}], {"c": {"layers": [{"name": "b", "op": "conv_bn", "out_channels": 8}], "output": ["x", "b"],
                                           "combine": "add"}}, "net.u", "add needs inputs of one shape"),
     ([{"name": "u", "cell": "c"}], {"c": {"layers": ["global_avg_pool", {"name": "b", "op": "conv_bn"}]}}, "c.b", "works on f"),

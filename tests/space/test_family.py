@@ -6,7 +6,7 @@ import pytest
 
 from nas.errors import SpaceError
 from nas.space.family import override, parse_family
-from nas.space.page import read_page
+from nas.space.page import Row, read_page
 from nas.space.parse import parse_page
 from nas.space.spec import Op, Parallel, Repeat, Spec
 
@@ -64,6 +64,11 @@ def test_words_that_were_not_written_can_be_given() -> None:
     assert changed(scaling__depth=3).scaling.depth == 3
     assert changed(num_classes=100).num_classes == 100
     assert dict(changed(network__stem__stride=2).network.layers[0].body.kwargs)["stride"] == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("value", ["conv_bn_3x3", Row(["conv_bn_3x3", "relu"])])
+def test_a_layer_keeps_its_name_whatever_it_becomes(value: object) -> None:
+    assert changed(network__stem=value).network.layers[0].name == "stem"
 
 
 def test_layers_are_found_by_their_natural_names_and_numbers() -> None:
