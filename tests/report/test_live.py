@@ -21,7 +21,8 @@ def record(number: int, **metrics: float) -> Record:
 
 
 def status(**words: Any) -> Status:
-    front = (record(3, accuracy=0.9, latency=1.25, num_params=1500, macs=2e6), record(1, accuracy=0.8, latency=1.0, num_params=900, macs=1e6))
+    front = (record(3, accuracy=0.9, latency=1.25, num_params=1500, macs=2e6),
+             record(1, accuracy=0.8, latency=1.0, num_params=900, macs=1e6))  # fmt: skip
     given = {"elapsed_s": 61.0, "budget": [{"asked": 3.0, "spent": 1.0, "unit": "min"}], "counts": {"completed": 4, "failed": 1},
              "running": (), "front": front, "best": front[0], "epochs": 10, "message": ""}  # fmt: skip
     return Status(**{**given, **words})
@@ -65,7 +66,8 @@ def test_the_panel_shows_what_runs_and_the_front():
 
     architecture = space_of(MANY).sample(random.Random(0))
     graph = lower(architecture, Size(input=(1, 8, 8), num_classes=10))
-    running = Running(Record(number=7, decisions={}), architecture, graph, phase="training", epoch=4, val_accuracy=0.5, latency_ms=0.75)
+    seven = Record(number=7, decisions={})
+    running = Running(seven, architecture, graph, phase="training", epoch=4, val_accuracy=0.5, latency_ms=0.75)
     text = shown(panel(status(running=(running,))))
     for word in ("1 of 3min", "4 completed", "training", "4/10", "50.00 %", "0.75 ms", "90.00 %", "1.25 ms", "1.5K", "Ctrl-C"):
         assert word in text
