@@ -31,6 +31,10 @@ SIZES = {
     "nas_bench_201": 15_625,
     "nasnet_cell": (FIVE_BLOCKS * 13**10 * 2**5) ** 2,
     "pnas": FIVE_BLOCKS * 8**10,
+    "convnext": (2 * 3) * 3**3 * (3 * 3 * 4 * 3) * (5 * 3 * 3),
+    "mixer": (2 * 4) * 4 * (3 * 4 * 2 * 2),
+    "regnet": (3 * 2) * (6 * 6) * (14 * 13) * (7 * 15) * (3 * 2 * 2 * 2),
+    "vit": (3 * 5) * (2 * 2) * 4 * (4 * 3 * 2 * 2),
 }
 
 
@@ -110,3 +114,16 @@ def test_nas_bench_201_keeps_what_follows_nothing() -> None:
     nb201 = space("nas_bench_201")
     decisions = dict.fromkeys(nb201.holes, "none") | {"cell.node3.from1": "nor_conv_3x3"}
     assert lower(nb201.architecture(decisions)).num_params == 73_306 + (1_531_546 - 73_306) // 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_learn(name: str) -> None:
+    """On real tensors, at a quarter of the width: the output is finite, and every weight gets a gradient."""
+    torch.manual_seed(0)
+    size = Size(width=0.25, depth=0.01, input=(3, 32, 32), num_classes=10)
+    module = build(lower(space(name).sample(random.Random(3)), size))
+    output = module(torch.randn(4, 3, 32, 32))
+    assert output.shape == (4, 10)
+    assert torch.isfinite(output).all()
+    output.square().sum().backward()
+    assert [key for key, weight in module.named_parameters() if weight.grad is None] == []

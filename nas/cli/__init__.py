@@ -25,6 +25,16 @@ def _late(module: str) -> Callable[[Arguments], dict[str, Any]]:
     return run
 
 
+CONDITIONS = {
+    "target": "cpu, cuda or cuda:N (default cpu)", "batch": "inputs at a time (default 1)", "threads": "CPU threads (default 1)",
+    "dtype": "float32, bfloat16 or float16 (default float32)",
+    "runtime": "eager, compile, onnxruntime, openvino or tensorrt (default eager)",
+    "memory_format": "channels_last or contiguous (default: what suits the runtime)", "cores": "CPU cores to pin to, e.g. 0,1",
+}
+HOW = {"fold": "fold batch norms into the convolutions before them", "graph": "replay a CUDA graph"}
+SIZE = {"input": "the input's shape, e.g. 3x32x32", "num_classes": "the network's classes",
+        "width": "multiplier of its channels", "depth": "multiplier of its repeats"}  # fmt: skip
+
 VERBS = {
     verb.name: verb
     for verb in (
@@ -52,6 +62,28 @@ VERBS = {
                   "network.LAYER.WORD": "another value for a word of the page, e.g. network.stage1.repeat=4"},
             open_keys="network.",
             flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
+        ),
+        Verb(
+            name="measure", summary="Measure a network's latency on a device, with its own error and the memory it needs.",
+            usage="nas measure ARCHITECTURE|RUN [target=cpu] [batch=1] [runtime=eager] [key=value ...]", words=("what",),
+            run=_late("measure"),
+            keys={**CONDITIONS, **SIZE,
+                  "trial": "of a run: best, or a trial's number (default best)",
+                  "tolerance": "half-width of the median's interval that is enough (default 2%)",
+                  "max_s": "seconds to sample at most, per attempt (default 3)",
+                  "wait": "seconds to wait while another measurement has the device (default 60)",
+                  "reference": "a folder for the reference's quiet time: figures of commands that share it compare exactly"},
+            flags=HOW, example="nas measure nasnet_a_cifar input=3x32x32 runtime=onnxruntime",
+        ),
+        Verb(
+            name="latency-table", summary="Measure every operation of a space's networks once, and how well they add up.",
+            usage="nas latency-table SPACE [target=cpu] [networks=20] [check=5] [out=FILE] [key=value ...]", words=("space",),
+            run=_late("latency_table"),
+            keys={**CONDITIONS, **SIZE, "networks": "sampled networks whose operations are measured (default 20)",
+                  "check": "networks measured whole, to compare with their sums (default 5)",
+                  "seed": "of the sampling (default 0)",
+                  "out": "the JSON file, gone on with where it exists (default results/latency_tables/SPACE.json)"},
+            flags=HOW, example="nas latency-table nasnet_cell input=3x32x32 width=0.25 networks=10",
         ),
         Verb(
             name="spaces", summary="List the bundled search spaces with their exact sizes, or the published architectures.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def _export_page(what: str, out: str | None, formats: tuple[str, ...]) -> dict[s
     graph = lower(architecture)
     metrics = {"num_params": graph.num_params, "macs": graph.macs}
     head = page_head(architecture.spec, graph)
-    exported = export_folder(architecture.spec, Path(out or f"export/{architecture.name}"), head=head, metrics=metrics, formats=formats)
+    folder = Path(out or Path("export", re.sub(r"\W+", "_", architecture.name)))
+    exported = export_folder(architecture.spec, folder, head=head, metrics=metrics, formats=formats)
     return {"networks": [_document(exported, "none", metrics)]}
 
 
@@ -64,18 +66,23 @@ def _export_trial(archive: Archive, record: Record, folder: Path, formats: tuple
     weights = archive.folder.weights / f"{record.number}.pt"
     trained = archive.deploy == archive.proxy and weights.exists()
     config, attrs = archive.config, record.attrs
-    words = {"space": config.space, "data": config.data, "budget": config.budget, "seed": config.seed, "strategy": config.strategy}
-    metrics = {"trial": record.number, **words, "trial_seed": record.seed, **record.metrics, "num_params": graph.num_params,
-               "macs": graph.macs, "weights": "proxy-trained" if trained else "none", "latency_conditions": attrs.get("latency")}  # fmt: skip
-    head = trial_head(spec, graph, config=words, run=str(archive.folder.path), trial=record.number, seed=record.seed,
-                      metrics=record.metrics, latency=attrs.get("latency"), epochs=attrs.get("epochs"), trained=trained)  # fmt: skip
+    said = "proxy-trained" if trained else "none"
+    words = {word: getattr(config, word) for word in ("space", "data", "budget", "seed", "strategy")}
+    metrics = {
+        "trial": record.number, **words, "trial_seed": record.seed, **record.metrics, "num_params": graph.num_params,
+        "macs": graph.macs, "weights": said, "latency_conditions": attrs.get("latency"),
+    }  # fmt: skip
+    head = trial_head(
+        spec, graph, config=words, run=str(archive.folder.path), trial=record.number, seed=record.seed, metrics=record.metrics,
+        latency=attrs.get("latency"), epochs=attrs.get("epochs"), trained=trained,
+    )  # fmt: skip
     exported = export_folder(spec, folder, head=head, metrics=metrics, weights=weights if trained else None, formats=formats)
-    return _document(exported, "proxy-trained" if trained else "none", metrics)
+    return _document(exported, said, metrics)
 
 
 def _document(exported: Exported, weights: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    return {"out": str(exported.folder), "files": list(map(str, exported.files)), "weights": weights, "checks": dict(exported.checks),
-            **metrics}  # fmt: skip
+    files, checks = list(map(str, exported.files)), dict(exported.checks)
+    return {**metrics, "out": str(exported.folder), "files": files, "weights": weights, "checks": checks}
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def default_data() -> str:
     if torch.cuda.is_available():
         return "cifar10"
     raise UsageError("this machine has no GPU that torch can use, and data= is not given: on a CPU, say what to train on",
-                     hint="For example: data=digits budget=3min, or data=PATH (.npz, or a folder of class folders).")  # fmt: skip
+                     hint="For example: data=digits, or data=PATH (an .npz, or a folder of class folders).")  # fmt: skip
 
 
 def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractContextManager[Any]]]:

@@ -56,7 +56,7 @@ def _options(hole: Hole) -> str:
 
 
 def _architecture(architecture: Architecture, arguments: Arguments) -> tuple[dict[str, Any], str]:
-    graph = lower(architecture, _size(arguments))
+    graph = lower(architecture, size_of(arguments))
     shape = graph.inputs[0][1]
     document: dict[str, Any] = {
         "name": architecture.name, "kind": "architecture", "size": None, "num_params": graph.num_params, "macs": graph.macs,
@@ -84,10 +84,11 @@ def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, i
     ]
 
 
-def _size(arguments: Arguments) -> Size:
+def size_of(arguments: Arguments) -> Size:
+    """The size that the keys width, depth, input and num_classes say. Raises UsageError."""
     from nas.search.config import SizeWords
 
-    words = SizeWords.parse({key: value for key, value in arguments.keys.items() if "." not in key}, "size")
+    words = SizeWords.parse({k: v for k, v in arguments.keys.items() if k in {"width", "depth", "input", "num_classes"}}, "size")
     return replace(Size(), width=words.width or 1.0, depth=words.depth or 1.0, input=words.input, num_classes=words.num_classes)
 
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -51,8 +52,9 @@ def parse_formats(text: str | None) -> tuple[str, ...]:
 
 
 def export_folder(
-    spec: Spec, out: Path, *, head: Head, metrics: Mapping[str, Any], weights: Path | None = None, formats: Sequence[str] = ("py",)
-) -> Exported:
+    spec: Spec, out: Path, *, head: Head, metrics: Mapping[str, Any], weights: Path | None = None,
+    formats: Sequence[str] = ("py",),
+) -> Exported:  # fmt: skip
     """Write a network at the size of its page; the source's outputs are first shown to be the searched network's, bit by bit.
 
     Raises ExportError when the folder holds other files or cannot be written, when the network cannot be written in one of
@@ -103,7 +105,8 @@ def _write(
         raise ExportError("there are no trained weights to write as safetensors", hint="Leave safetensors out of formats=.")
     graph = lower(Architecture(spec))
     source = render(graph, head)
-    network = load_source(source).build()
+    (made / SOURCE).write_text(source, encoding="utf-8")
+    network = load_source(made / SOURCE).build()
     if weights is not None:
         _load(network, weights)
         torch.save(network.state_dict(), made / WEIGHTS)
@@ -111,7 +114,6 @@ def _write(
         fill(network)
     example = torch.randn(2, *graph.inputs[0][1], generator=torch.Generator().manual_seed(0))
     output = check_source(graph, network.eval(), example)
-    (made / SOURCE).write_text(source, encoding="utf-8")
     (made / PAGE).write_text(to_yaml(spec), encoding="utf-8")
     (made / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
     (made / REQUIREMENTS).write_text("torch>=2.6\n", encoding="utf-8")
@@ -135,10 +137,13 @@ def _further(graph: Graph, network: nn.Module, example: Any, made: Path, formats
     return checks
 
 
-def load_source(source: str) -> ModuleType:
-    """The module of a rendered source."""
-    module = ModuleType("network")
-    exec(compile(source, SOURCE, "exec"), module.__dict__)  # our own source: data enters it as checked literals only
+def load_source(path: Path) -> ModuleType:
+    """The module in a rendered file: our own source, which data enters as checked literals only."""
+    spec = spec_from_file_location("network", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -153,7 +158,8 @@ def check_source(graph: Graph, network: nn.Module, example: Any) -> Any:
         try:
             built.load_state_dict(network.state_dict())
         except RuntimeError as error:
-            raise ExportError("the source's weights have other names than the network's", got=str(error).split("\n")[1].strip()) from None
+            got = str(error).split("\n")[1].strip()
+            raise ExportError("the source's weights have other names than the network's", got=got) from None
         expected, output = built(example), network(example)
     if not torch.equal(expected, output):
         raise ExportError("the source's outputs differ from the network's", got=f"{float((expected - output).abs().max()):.2g}")

@@ -36,8 +36,9 @@ def trial_head(
         if trained else "Comes without trained weights: only a smaller proxy of it was trained.",
         f"Source of the space: {spec.source}." if spec.source else "",
     ]  # fmt: skip
-    words = [f"{key}={shlex.quote(str(config[key]))}" for key in ("space", "data", "budget", "seed", "strategy") if key in config]
-    again = ["", LICENCE, f"To find it again: nas search {' '.join(words)}", f"Made with: nas export {shlex.quote(run)} trial={trial}"]
+    words = [f"{key}={shlex.quote(str(value))}" for key, value in config.items()]
+    made = f"Made with: nas export {shlex.quote(run)} trial={trial}"
+    again = ["", LICENCE, f"To find it again: nas search {' '.join(words)}", made]
     return Head(title=f"{spec.name}: {_size(graph)}.", lines=[*filter(None, lines), *again])
 
 
@@ -47,7 +48,7 @@ def _size(graph: Graph) -> str:
 
 def _size_line(spec: Spec) -> str:
     channels, height, width = spec.input
-    return f"Input: (N, {channels}, {height}, {width}) images, normalised as in training; output: (N, {spec.num_classes}) logits."
+    return f"Input: (N, {channels}, {height}, {width}), normalised as in training; output: (N, {spec.num_classes}) logits."
 
 
 def _latency(value: float | None, conditions: Mapping[str, Any] | None) -> str:
@@ -57,14 +58,14 @@ def _latency(value: float | None, conditions: Mapping[str, Any] | None) -> str:
         return f"Latency: {milliseconds(value)}."
     c = conditions
     return (
-        f"Latency: {milliseconds(value)} ({c['confidence']:.0%} interval {c['low_ms']:.3g} to {c['high_ms']:.3g} ms, n = {c['n']}) on"
-        f" {c['device_name']}, batch {c['batch']}, {c['dtype']}, {c['threads']} threads, {c['memory_format']}, {c['runtime']},"
-        f" torch {c['torch_version']}."
+        f"Latency: {milliseconds(value)} ({c['confidence']:.0%} interval {c['low_ms']:.3g} to {c['high_ms']:.3g} ms,"
+        f" n = {c['n']}) on {c['device_name']}, batch {c['batch']}, {c['dtype']}, threads: {c['threads']}, {c['memory_format']},"
+        f" {c['runtime']}, torch {c['torch_version']}."
     )
 
 
 def _accuracy(value: float | None, epochs: int | None) -> str:
     if value is None:
         return ""
-    after = f" after {epochs} epochs of the search's short training" if epochs else " in the search's short training"
-    return f"Accuracy: {percent(value)} on the validation split{after}."
+    length = f" (epochs: {epochs})" if epochs else ""
+    return f"Accuracy: {percent(value)} on the validation split, by the search's short training{length}."

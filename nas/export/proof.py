@@ -16,10 +16,11 @@ def fill(network: nn.Module) -> None:
     import torch
 
     with torch.no_grad():
-        for number, (_, value) in enumerate(sorted(network.state_dict().items())):
-            if value.dim() > 1:
+        for number, (name, value) in enumerate(sorted(network.state_dict().items())):
+            if value.dim() > 1 or "bias" in name.rpartition(".")[2]:
                 wave = torch.sin(torch.arange(value.numel(), dtype=torch.float64) * 12.9898 + number) * 43758.5453
-                value.copy_((2 * (wave - wave.floor()) - 1).view(value.shape) * (6 / value[0].numel()) ** 0.5)
+                noise = (2 * (wave - wave.floor()) - 1).view(value.shape)
+                value.copy_(noise * (3 / value[0].numel()) ** 0.5 if value.dim() > 1 else noise / 10)
 
 
 _FILL = inspect.getsource(fill).replace("    import torch\n\n", "")

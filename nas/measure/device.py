@@ -68,11 +68,12 @@ class CpuTimer:
     """Times runs by the wall clock, and tells from the scheduler's accounts whether they were interrupted.
 
     With one thread, the thread's CPU time falls behind the wall clock exactly when something else had the core. With
-    several, the involuntary context switches of the process are what can be seen.
+    several, or one that is not the caller's (``inline`` is false), the involuntary context switches of the process are
+    what can be seen.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._one = threads == 1 and time.get_clock_info("thread_time").resolution < 1e-5
+    def __init__(self, threads: int, inline: bool = True) -> None:
+        self._one = threads == 1 and inline and time.get_clock_info("thread_time").resolution < 1e-5
         self._switches = None if self._one else _switch_counter()
 
     def __call__(self, run: Run, repeats: int) -> Timing:
@@ -108,11 +109,11 @@ Timer = CpuTimer | CudaTimer
 
 
 @contextmanager
-def quiet(device: torch.device, threads: int, cores: Sequence[int] | None) -> Iterator[Timer]:
+def quiet(device: torch.device, threads: int, cores: Sequence[int] | None, inline: bool = True) -> Iterator[Timer]:
     """The state that runs are timed in; everything is put back afterwards.
 
     Inference mode, ``threads`` threads, denormal numbers flushed to zero, pinned to ``cores`` if given, and a heap
-    that keeps freed blocks. Raises MeasureError for cores that this process may not use.
+    that keeps freed blocks. ``inline``: see :class:`CpuTimer`. Raises MeasureError for cores that this process may not use.
     """
     with ExitStack() as stack:
         if device.type == "cuda":
@@ -122,7 +123,7 @@ def quiet(device: torch.device, threads: int, cores: Sequence[int] | None) -> It
         stack.enter_context(_threads(threads))
         stack.enter_context(_denormals_flushed())
         _settle_heap()
-        yield CudaTimer(device) if device.type == "cuda" else CpuTimer(threads)
+        yield CudaTimer(device) if device.type == "cuda" else CpuTimer(threads, inline)
 
 
 def _settle_heap() -> None:

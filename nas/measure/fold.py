@@ -10,28 +10,40 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nas.errors import MeasureError
 
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in evaluation mode, without the batch norms that follow a convolution directly.
 
-    A convolution that is called twice, or whose output goes elsewhere too, is left alone.
-    Raises MeasureError when torch.fx cannot trace the model (its ``forward`` branches on values).
+    An identity stays in a norm's place. What torch.fx cannot trace (its ``forward`` branches on values, or takes any
+    number of inputs) is folded part by part. A convolution that is called twice, or whose output goes elsewhere too, is
+    left alone. Raises MeasureError when no part can be traced.
     """
+    folded = copy.deepcopy(model).eval()
+    if not _fold(folded):
+        raise MeasureError("batch norms cannot be folded, torch.fx can trace no part of the network",
+                           hint="Measure it without folding.")  # fmt: skip
+    return folded
+
+
+def _fold(module: nn.Module) -> bool:
+    """Fold in place; whether the module, or a part of it, could be traced."""
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model).eval())
-    except Exception as error:  # tracing runs the model's own code, which may raise anything
-        raise MeasureError(f"batch norms cannot be folded, torch.fx cannot trace the network: {error}",
-                           hint="Measure it without folding.") from error  # fmt: skip
+        traced = fx.symbolic_trace(module)
+    except Exception:  # tracing runs the module's own code, which may raise anything
+        return sum(_fold(part) for part in module.children() if _has_parts(part)) > 0  # every part, not up to the first
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
-    for node in list(traced.graph.nodes):
+    for node in traced.graph.nodes:
         if (pair := _foldable(traced, node, calls)) is not None:
-            before = node.args[0]
-            traced.set_submodule(before.target, fuse_conv_bn_eval(*pair))
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
+            module.set_submodule(node.args[0].target, fuse_conv_bn_eval(*pair))
+            module.set_submodule(node.target, nn.Identity())
+    return True
+
+
+def _has_parts(module: nn.Module) -> bool:
+    """Whether the module is worth looking into: a container, or not one of torch's own layers."""
+    return isinstance(module, CONTAINERS) or type(module) is nn.Module or not fx.Tracer().is_leaf_module(module, "")
 
 
 def _foldable(traced: fx.GraphModule, node: fx.Node, calls: Counter[object]) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:

@@ -116,8 +116,7 @@ def make_call(spec: OpSpec, words: dict[str, Any], shapes: tuple[Shape, ...]) ->
 def _from_wiring(word: str, sketch: Sketch) -> Any:
     match word:
         case "in_channels":
-            channels = tuple(map(channels_of, sketch.inputs))
-            return channels if len(channels) > 1 else channels[0]
+            return sketch.channels  # of the first input
         case "input_size":
             return sketch.map()[1:]
         case _:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nas.errors import ShapeError
 from nas.ops.catalogue import op
 from nas.ops.sketch import ACTIVATIONS, Sketch, divides, one_of, positive, share
 
@@ -48,17 +47,20 @@ def key_value_attention(s: Sketch) -> None:
 
 @op("window_attention", ATTENTION + "WindowAttention", takes=("in_channels", "input_size"))
 def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False) -> None:
-    """Attention inside the windows of a map with relative position bias; ``shift`` moves them by half a window."""
+    """Attention inside the windows of a map with relative position bias; ``shift`` moves them by half a window.
+
+    A map that the windows do not tile is padded with zeros right and below.
+    """
     channels, height, width = s.map()
     divides(num_heads, channels, "num_heads")
     positive(window_size=window_size)
-    if height % window_size or width % window_size:
-        raise ShapeError("windows must tile the map", expected=f"a divisor of {height} and {width}",
-                         got=window_size, hint="Change window_size or the strides before it.")  # fmt: skip
+    padded = tuple(-(-size // window_size) * window_size for size in (height, width))
+    s.shape = (channels, *padded)
     s.conv(3 * channels, bias=True)
-    s.shape = (channels, height, width)
-    s.matmul(2, height * width, window_size**2, channels).conv(channels, bias=True)
+    s.shape = (channels, *padded)
+    s.matmul(2, padded[0] * padded[1], window_size**2, channels).conv(channels, bias=True)
     s.params((2 * window_size - 1) ** 2 * num_heads)
+    s.shape = (channels, height, width)
 
 
 @op("mlp", MODULES + "MLP", scaled=("hidden_channels",))

@@ -49,6 +49,11 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g} ms"
 
 
+def megabytes(size: int) -> str:
+    """Bytes in units of 1e6, or of 1e3 while they are few."""
+    return f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 120:

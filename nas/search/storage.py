@@ -103,7 +103,8 @@ def _open_database(url: str) -> BaseStorage:
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
-        raise UsageError(f"the database cannot be opened: {first}", got=url, expected="sqlite:///study.db or postgresql://user@host/name",
+        raise UsageError(f"the database cannot be opened: {first}", got=url,
+                         expected="sqlite:///study.db or postgresql://user@host/name",
                          hint="PostgreSQL needs its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 

@@ -66,8 +66,8 @@ def load_space(word: str) -> SearchSpace:
     """The search space of a bundled name or a YAML file. Raises SpaceError when it has nothing to decide."""
     page = load_page(word)
     if isinstance(page, Architecture):
-        raise SpaceError("that is an architecture: there is nothing to search", got=word, expected="a page with a choice or range",
-                         hint="`nas show` prints it; `nas spaces` lists spaces.")  # fmt: skip
+        raise SpaceError("that is an architecture: there is nothing to search", got=word,
+                         expected="a page with a choice or range", hint="`nas show` prints it; `nas spaces` lists spaces.")  # fmt: skip
     return page
 
 

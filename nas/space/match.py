@@ -2,7 +2,7 @@
 
 Two cells match when the same operations read the same states, in whatever order the branches of a sum are written. What
 a space leaves open is compared: its cells, and its network where that has holes. So a network of more or wider copies
-of a space's cells is a member; it is the size that differs. Rates of dropout are not compared either.
+of a space's cells is a member; it is the size that differs. Rates of dropout that a space settles are not compared.
 
 Every function here yields what is known after it: all ways to decide one part, given what is decided already.
 """
@@ -112,6 +112,11 @@ def _node(space: Any, node: Any, path: str, known: Known, first: Mapping[str, An
         case Sequential() if isinstance(node, Sequential) and len(space.layers) == len(node.layers):
             pairs = zip(space.layers, node.layers, strict=True)
             yield from _all([partial(_layer, theirs, ours, f"{path}.{theirs.name}") for theirs, ours in pairs], known)
+        case Parallel() if isinstance(node, Parallel):
+            outer, inner = (Layer(name="branches", body=body) for body in (space, node))
+            yield from _parallel(outer, space, inner, node, path, known)
+        case Repeat():
+            yield from _repeat(space, node, path, known)
 
 
 def _labels(hole: Choice, path: str, known: Known) -> Iterator[tuple[Scalar, Any, Known]]:
@@ -128,7 +133,7 @@ def _words(space: Mapping[str, Any], words: Mapping[str, Any], defaults: Mapping
         default = defaults.get(word)
         return space.get(word, default), words.get(word, default)
 
-    names = (word for word in {**space, **words} if word not in _RATES)
+    names = (word for word in {**space, **words} if word not in _RATES or isinstance(space.get(word), Choice | Range))
     yield from _all([partial(_value, *values(word), f"{path}.{word}") for word in names], known)
 
 

@@ -108,8 +108,14 @@ def test_resume_says_what_does_not_fit(copy, capsys):
 
 
 def test_export_of_a_run(copy, tmp_path, capsys):
-    answer(capsys, "export", "done", f"out={tmp_path}/net")
-    assert list((tmp_path / "net").iterdir())
+    (network,) = answer(capsys, "export", "done", f"out={tmp_path}/net")["networks"]
+    assert Path(network["out"], "network.py").is_file()
+
+
+def test_export_of_a_front(copy, tmp_path, capsys):
+    networks = answer(capsys, "export", "done", "trial=all-front", f"out={tmp_path}/front")["networks"]
+    assert {Path(n["out"]).name for n in networks} == {f"trial-{n['trial']}" for n in networks}
+    assert len({n["trial"] for n in networks}) == len(networks) > 0
 
 
 DOCUMENT = {

@@ -5,6 +5,10 @@ from torch import Tensor, nn
 from nas.errors import MeasureError
 from nas.measure.fold import fold_batch_norms
 from nas.measure.reference import REFERENCE_SHAPE, reference_net
+from nas.net.build import build
+from nas.net.graph import Size
+from nas.net.lower import lower
+from nas.space.library import load_architecture
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -62,6 +66,15 @@ def test_the_function_stays_and_the_model_is_untouched(model, left):
     torch.testing.assert_close(folded(data), expected, rtol=1e-4, atol=1e-4)
     assert (norms(folded), norms(model)) == (left, count)
     assert torch.equal(model(data), expected)
+
+
+def test_networks_of_this_framework_fold():
+    size = Size(width=0.1, depth=0.1, input=(3, 16, 16), num_classes=10)
+    model = shaken(build(lower(load_architecture("nasnet_a_cifar"), size)).eval())
+    data = torch.randn(2, 3, 16, 16)
+    folded = fold_batch_norms(model)
+    torch.testing.assert_close(folded(data), model(data), rtol=1e-3, atol=1e-3)
+    assert norms(folded) < norms(model) / 4
 
 
 def test_an_untraceable_network_is_told():

@@ -211,6 +211,8 @@ TRANSFORMERS = [
     call("window_attention", (8, 6, 9), window_size=3, shift=True, num_heads=2),
     call("window_attention", (8, 4, 4), window_size=4, shift=True),
     call("window_attention", (8, 4, 8), window_size=4, shift=True),
+    call("window_attention", (8, 5, 7), window_size=4, shift=True),
+    call("window_attention", (8, 2, 3), window_size=4),
     call("mlp", TOKENS),
     call("mlp", (8,), hidden_channels=5, activation="relu", dropout=0.1),
     call("token_mlp", TOKENS),

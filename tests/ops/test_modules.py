@@ -202,6 +202,14 @@ def test_shifted_windows_cross_borders_but_not_the_maps_edge(at: tuple[int, int]
     assert torch.equal(seen, expected)
 
 
+def test_windows_over_the_edge_see_zeros() -> None:
+    """A map of 5x6 in windows of 4 is one of 8x8 whose rest is zero (zeros take part: Swin as torchvision has it)."""
+    small, large = (WindowAttention(8, size, 2, 4, shift=True).double() for size in ((5, 6), (8, 8)))
+    small.load_state_dict(large.state_dict())
+    x = torch.randn(1, 8, 5, 6, dtype=torch.float64)
+    close(small(x), large(F.pad(x, (0, 2, 0, 3)))[:, :, :5, :6])
+
+
 def test_an_axis_of_one_window_is_not_shifted() -> None:
     layer, plain = (WindowAttention(8, (4, 8), 2, 4, shift=shift).double() for shift in (True, False))
     plain.load_state_dict(layer.state_dict())

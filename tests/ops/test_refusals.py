@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, tuple[Shape, ...], dict[str, Any], str]] = [
     ("self_attention", (TOKENS,), {"num_heads": 3}, "1, 2, 4, 8"),
     ("transformer_block", (MAP,), {}, "works on tokens"),
     ("key_value_attention", ((4, 7),), {}, "keys and values"),
-    ("window_attention", (MAP,), {"window_size": 3}, "tile the map"),
+    ("window_attention", (MAP,), {"window_size": 0}, "window_size"),
     ("swin_block", (MAP,), {"window_size": 4, "num_heads": 3}, "1, 2, 4, 8"),
     ("coatnet_block", (MAP,), {"out_channels": 48}, "does not divide 48"),
     ("mixer_block", (TOKENS,), {"dropout": 1.5}, "0 <= value < 1"),

@@ -66,8 +66,8 @@ def test_the_panel_shows_what_runs_and_the_front():
 
     architecture = space_of(MANY).sample(random.Random(0))
     graph = lower(architecture, Size(input=(1, 8, 8), num_classes=10))
-    seven = Record(number=7, decisions={})
-    running = Running(seven, architecture, graph, phase="training", epoch=4, val_accuracy=0.5, latency_ms=0.75)
+    running = Running(Record(number=7, decisions={}), architecture, graph, phase="training", epoch=4,
+                      val_accuracy=0.5, latency_ms=0.75)  # fmt: skip
     text = shown(panel(status(running=(running,))))
     for word in ("1 of 3min", "4 completed", "training", "4/10", "50.00 %", "0.75 ms", "90.00 %", "1.25 ms", "1.5K", "Ctrl-C"):
         assert word in text

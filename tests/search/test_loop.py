@@ -110,8 +110,8 @@ def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
 
 
 IMPOSSIBLE = MANY.replace("network:", """network:
-  - {name: z, choice: {fits: {op: conv_bn_act, out_channels: 4},
-                       never: {op: conv_bn_act, kernel_size: 9, padding: 0, out_channels: 4}}}""")
+  - name: z
+    choice: {fits: {op: conv_bn_act, out_channels: 4}, never: {op: conv_bn_act, kernel_size: 9, padding: 0, out_channels: 4}}""")
 
 
 def test_a_candidate_that_cannot_run_at_this_input_is_a_failure_of_its_own(tmp_path):

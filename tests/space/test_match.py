@@ -115,3 +115,25 @@ network:
 def test_rates_of_dropout_do_not_matter() -> None:
     space = "name: s\nnetwork: [{op: conv_bn, out_channels: {choice: [8, 16]}}, global_avg_pool, {op: dropout, p: 0.2}]"
     assert find("name: p\nnetwork: [{op: conv_bn, out_channels: 8}, global_avg_pool, {op: dropout, p: 0.5}]", space)
+
+
+def test_rates_that_a_space_leaves_open_are_found() -> None:
+    space = "name: s\nnetwork: [conv_bn, {name: d, op: dropout, p: {choice: [0.2, 0.5]}}]"
+    assert find("name: p\nnetwork: [conv_bn, {name: d, op: dropout, p: 0.5}]", space) == {"network.d.p": 0.5}
+    assert find("name: p\nnetwork: [conv_bn, {name: d, op: dropout, p: 0.1}]", space) is None
+
+
+def test_branches_and_repeats_inside_a_choice() -> None:
+    space = """
+name: s
+network:
+  - name: stage
+    choice:
+      split: {branches: [conv_bn_3x3, {op: conv_bn, kernel_size: {choice: [1, 5]}}], combine: add}
+      deep: {layers: [{name: inner, repeat: {choice: [1, 2]}, op: conv_bn}]}
+"""
+    split = "name: p\nnetwork: [{name: stage, branches: [conv_bn_5x5, conv_bn_3x3], combine: add}]"
+    assert find(split, space) == {"network.stage": "split", "network.stage=split.1.kernel_size": 5}
+    assert find(split.replace("add", "concat"), space) is None
+    deep = "name: p\nnetwork: [{name: stage, layers: [{name: inner, repeat: 2, op: conv_bn}]}]"
+    assert find(deep, space) == {"network.stage": "deep", "network.stage=deep.inner.repeat": 2}

@@ -143,7 +143,8 @@ class _Forward:
 
     def bring(self, first: str, second: str, names: tuple[str, ...]) -> None:
         """The loop's two variables set to the values that it starts from."""
-        here = tuple(n if self.held.get(n) == value else self.text(value) for n, value in zip(names, (first, second), strict=True))
+        pairs = zip(names, (first, second), strict=True)
+        here = tuple(name if self.held.get(name) == value else self.text(value) for name, value in pairs)
         if here == names:
             return
         if first == second:

@@ -69,7 +69,7 @@ def literal(value: Any) -> str:
         return f'float("{value}")'
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
-    raise ExportError("a value that cannot be written as source", got=f"{value!r}", expected="numbers, text, true, false or lists of them")
+    raise ExportError("a value that cannot be written as source", got=repr(value), expected="numbers, text, true, false, lists")
 
 
 def prose(text: str, indent: int = 0, width: int = 110) -> list[str]:

@@ -21,7 +21,7 @@ from nas.ops import Sketch
 EMPTY = inspect.Parameter.empty
 _SOURCE_WORDS = frozenset({"in_channels", "in_features", "num_features", "num_channels", "normalized_shape"})
 _SIZE_WORDS = frozenset({"out_channels", "out_features", "hidden_channels", "channels"})
-_POSITIONAL = _SOURCE_WORDS | frozenset({"out_channels", "out_features", "channels", "num_classes"})
+_POSITIONAL = _SOURCE_WORDS | frozenset({"out_channels", "out_features", "channels", "num_classes", "kernel_size"})
 
 
 class Different(Exception):
@@ -70,7 +70,7 @@ class Merged:
     params: dict[str, Param] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     output: str = ""
-    channels: Expr = Expr("", ())
+    channels: Expr = field(default_factory=lambda: Expr("", ()))
 
     def arguments(self, use: int) -> dict[str, Any]:
         """The constructor's arguments in one use."""
@@ -87,7 +87,7 @@ def merge(units: Sequence[Unit], *, given: Mapping[str, Expr] | None = None, blo
 
 class _Merge:
     def __init__(self, units: Sequence[Unit], given: Mapping[str, Expr] | None, block: bool) -> None:
-        if any(u.inputs[i][0] != n for u in units for i, (n, _) in enumerate(units[0].inputs)) or len({len(u.inputs) for u in units}) > 1:
+        if len({tuple(name for name, _ in unit.inputs) for unit in units}) > 1:
             raise Different
         self.units = units
         self.uses = range(len(units))
@@ -325,7 +325,8 @@ class _Merge:
         source = _source_of(word, steps[0].maker, sources)
         if source and all(source.values[u] == v for u, v in values.items()):
             return self.use(source), None
-        if word == "groups" and some != 1 and all(s.kwargs["in_channels"] == s.kwargs.get("out_channels") == s.kwargs[word] for s in steps):
+        depthwise = (s.kwargs.get("in_channels") == s.kwargs.get("out_channels") == s.kwargs.get(word) for s in steps)
+        if word == "groups" and some != 1 and all(depthwise):
             return self.use(sources[0]), None
         if word in _SIZE_WORDS and all(isinstance(v, int) for v in values.values()):
             expr = self.size(values) if word in ("out_channels", "channels") or len(set(values.values())) > 1 else None

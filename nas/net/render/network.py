@@ -7,16 +7,16 @@ are not a chain become classes of their own. Module names are the graph's, so a 
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from nas.net.graph import Call, Graph
 from nas.net.render.forward import forward_lines
-from nas.net.render.layout import call, lay_out, prose
-from nas.net.render.merge import EMPTY, Different, Expr, Merged, Param, merge
+from nas.net.render.layout import WIDTH, call, flat, lay_out, prose
+from nas.net.render.merge import EMPTY, Different, Expr, Kind, Merged, Param, Piece, merge
 from nas.net.render.source import Imported, Sources, names_in
 from nas.net.render.tree import check_inputs, construct, dictionary, fill_gaps, module_list, plant
 from nas.net.render.units import Classes, Maker, Step, Unit, maker_of, regroup
@@ -201,8 +201,13 @@ def _pascal(name: str) -> str:
 def _class_name(places: list[str], suffix: str) -> str:
     """A class's name from the cell's name, or from the layers where a block stands."""
     stems = [place.partition(".")[0] for place in places]
-    stem = _pascal(stems[0] if len(set(stems)) == 1 else os.path.commonprefix(stems).rstrip("0123456789_"))
+    stem = _pascal(stems[0] if len(set(stems)) == 1 else _common(stems).rstrip("0123456789_"))
     return stem if stem.endswith(suffix) else stem + suffix
+
+
+def _common(words: list[str]) -> str:
+    """The letters that all words begin with."""
+    return "".join(letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*words, strict=False)))
 
 
 def _from(module: str, names: list[Imported]) -> list[str]:
@@ -225,16 +230,18 @@ def _head(head: Head) -> str:
 def _class_text(cls: _Class) -> str:
     merged = cls.merged
     check_inputs(merged.inputs)
-    pieces = fill_gaps(merged.pieces)
+    pieces = [_in_line(piece) for piece in fill_gaps(merged.pieces)]
     root = plant(pieces, merged.output)
     base = "Module" if all(n.isidentifier() for n in root.children) else "ModuleList" if root.listed else "ModuleDict"
-    arguments = [f"{w}: {p.annotation}{'' if p.default is EMPTY else f' = {p.default}'}" for w, p in merged.params.items()]
+    defaults = {word: "" if p.default is EMPTY else f" = {p.default}" for word, p in merged.params.items()}
+    arguments = [f"{word}: {p.annotation}{defaults[word]}" for word, p in merged.params.items()]
     lines = [f"class {cls.name}(nn.{base}):", f'    """{_describe(cls)}"""', ""]
     lines += lay_out(call("def __init__", ["self", *arguments]), 4, after=" -> None:")
     made, local = [], {}
     for piece in pieces:
         if len(piece.kinds) > 1:
-            target = f"self.{piece.name}" if base == "Module" and "." not in piece.name else re.sub(r"\W", "_", f"made_{piece.name}")
+            attribute = base == "Module" and "." not in piece.name
+            target = f"self.{piece.name}" if attribute else re.sub(r"\W", "_", f"made_{piece.name}")
             local[piece.name] = target
             made += _conditional(target, piece)
     docs = {name: construct(child, local) for name, child in root.children.items()}
@@ -256,7 +263,18 @@ def _class_text(cls: _Class) -> str:
     return "\n".join(lines)
 
 
-def _conditional(target: str, piece: Any) -> list[str]:
+def _in_line(piece: Piece) -> Piece:
+    """A step of two kinds as one expression, where that fits in a line of the container it stands in."""
+    if len(piece.kinds) != 2 or any(kind.then for kind in piece.kinds):
+        return piece
+    first, second = (flat(kind.made) if kind.made is not None else "nn.Identity()" for kind in piece.kinds)
+    text = f"{first} if {piece.kinds[0].condition} else {second}"
+    indent = 8 + (8 * piece.name.count(".") or len("self."))
+    fits = indent + len(piece.name.rpartition(".")[2]) + len('"": ,') + len(text) <= WIDTH
+    return piece._replace(kinds=(Kind(text),)) if fits else piece
+
+
+def _conditional(target: str, piece: Piece) -> list[str]:
     """Statements that make a module in one of several ways."""
     lines = [f"        {target}: nn.Module"]
     for index, kind in enumerate(piece.kinds):

@@ -24,6 +24,7 @@ class Imported:
 
     @property
     def line(self) -> str:
+        """The import as it is written."""
         bound = self.name or self.module
         what = bound if bound == self.alias else f"{bound} as {self.alias}"
         return f"from {self.module} import {what}" if self.name else f"import {what}"
@@ -48,7 +49,7 @@ class Sources:
         """Take in a class or function with what it needs. Raises ExportError naming what cannot be taken along."""
         if name in self._home:
             if self._home[name] != module:
-                raise ExportError(f"two definitions are called {name}", got=f"{self._home[name]} and {module}", hint="Rename one of them.")
+                raise ExportError(f"two operations define {name}", got=f"{self._home[name]} and {module}", hint="Rename one.")
             return
         self._home[name] = module
         parsed = _parse(module)

@@ -6,7 +6,7 @@ import keyword
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from torch import nn
 
@@ -35,9 +35,11 @@ class Place:
 
     @property
     def listed(self) -> bool:
+        """Whether its children are numbered from 0."""
         return list(self.children) == [str(i) for i in range(len(self.children))]
 
     def pieces(self) -> Iterator[Piece]:
+        """Its own piece and those below it."""
         if self.piece:
             yield self.piece
         for child in self.children.values():
@@ -50,10 +52,10 @@ def fill_gaps(pieces: Sequence[Piece]) -> list[Piece]:
     filled: list[Piece] = []
     for piece in pieces:
         if piece.join and (branches := _branches(piece, names)):
-            missing = [Piece(b, (i,), None, (Kind(call("nn.Identity", ())),)) for b, i in zip(branches, piece.inputs, strict=True) if b != i]
-            filled += [m for m in missing if not any(n.startswith(f"{m.name}.") for n in names)]
-            inputs = tuple(i if any(n.startswith(f"{b}.") for n in names) else b for b, i in zip(branches, piece.inputs, strict=True))
-            piece = piece._replace(inputs=inputs)
+            missing = [branch for branch in branches if not any(n == branch or n.startswith(f"{branch}.") for n in names)]
+            pairs = list(zip(branches, piece.inputs, strict=True))
+            filled += [Piece(b, (i,), None, (Kind(call("nn.Identity", ())),)) for b, i in pairs if b in missing]
+            piece = piece._replace(inputs=tuple(b if b in missing else i for b, i in pairs))
         filled.append(piece)
     return filled
 
@@ -101,7 +103,7 @@ def _find_chains(place: Place, reads: Counter[str], joined: set[str]) -> None:
     children = list(place.children.values())
     for child in children:
         _find_chains(child, reads, joined)
-    links = all(b.entry == a.exit and reads[a.exit] == 1 for a, b in zip(children, children[1:], strict=False))
+    links = all(b.entry == a.exit and reads[a.exit] == 1 for a, b in pairwise(children))
     if all(c.is_chain for c in children) and links and place.path not in joined:
         place.entry, place.exit = children[0].entry, children[-1].exit
 
@@ -109,7 +111,7 @@ def _find_chains(place: Place, reads: Counter[str], joined: set[str]) -> None:
 def _check_names(place: Place, kind: type[nn.Module]) -> None:
     for name, child in place.children.items():
         if not _writable(name) or hasattr(kind, name) or name == "training":
-            raise ExportError("a layer's name that a module cannot have in Python", where=child.path, got=name, hint="Rename the layer.")
+            raise ExportError("a layer's name that Python does not allow a module", where=child.path, got=name, hint="Rename it.")
         if child.children:
             _check_names(child, nn.Sequential if child.is_chain else nn.ModuleList if child.listed else nn.ModuleDict)
 
@@ -118,7 +120,7 @@ def check_inputs(names: Sequence[str]) -> None:
     """Raise ExportError for an input of a cell that cannot be an argument in Python."""
     for name in names:
         if not _writable(name) or name in ("self", "torch", "nn", "cell") or name[0].isdigit():
-            raise ExportError("a cell's input has a name that an argument cannot have in Python", got=name, hint="Rename the input.")
+            raise ExportError("a cell's input has a name that Python does not allow an argument", got=name, hint="Rename it.")
 
 
 def _writable(name: str) -> bool:

@@ -1,10 +1,11 @@
-"""A graph as what its source will say: scopes of steps, where a step is a module, a block with a class of its own, or a join."""
+"""A graph as what its source will say: scopes of steps. A step is a module, a block with a class of its own, or a join."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from nas.net.graph import Call, Graph, Node
@@ -19,7 +20,7 @@ class Classes(int):
 
 
 class Maker(NamedTuple):
-    """What a step calls: ``name`` as it is written, and its parameters with their defaults (``inspect`` says empty where none)."""
+    """What a step calls: ``name`` as it is written, its parameters with their defaults, and the inputs of a class of ours."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -57,6 +58,7 @@ class Unit:
         return (tuple(name for name, _ in self.inputs), tuple((s.name, s.maker.name, s.inputs) for s in self.steps), self.output)
 
     def shapes(self) -> dict[str, Shape]:
+        """The shape of every input and step by name."""
         return dict(self.inputs) | {step.name: step.shape for step in self.steps}
 
 
@@ -92,9 +94,7 @@ def _regroup(nodes: list[Node], prefix: str, wanted: set[str], shapes: Mapping[s
         inside = {node.name for node in group}
         read = wanted | {name for node in nodes if node.name not in inside for name in node.inputs}
         exits = [name for name in inside if name in read]
-        if group[0].name == path:
-            closed = group
-        elif _is_chain(group) or len(exits) != 1:
+        if group[0].name == path or _is_chain(group) or len(exits) != 1:
             closed = group
         elif _is_repeat(group, path):
             closed, inner = _regroup(group, f"{path}.", read, shapes)
@@ -114,7 +114,7 @@ def _by_child(nodes: list[Node], prefix: str) -> list[tuple[str, list[Node]]]:
 
 
 def _is_chain(group: list[Node]) -> bool:
-    return all(len(n.inputs) == 1 for n in group) and all(b.inputs == (a.name,) for a, b in zip(group, group[1:], strict=False))
+    return all(len(n.inputs) == 1 for n in group) and all(b.inputs == (a.name,) for a, b in pairwise(group))
 
 
 def _is_repeat(group: list[Node], path: str) -> bool:

@@ -80,7 +80,8 @@ class WindowAttention(nn.Module):
     """Attention inside the windows of a map, with a learned bias per head and displacement (Swin).
 
     With ``shift`` the windows are moved by half their size around the map's border; what was not next to each other is
-    masked. An axis of a single window is never shifted. (N, C, H, W) to the same.
+    masked. An axis of a single window is never shifted. A map that the windows do not tile is padded with zeros right and
+    below, and cut again at the end. (N, C, H, W) to the same.
     """
 
     index: Tensor
@@ -91,13 +92,14 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.window_size = num_heads, window_size
-        self.shift = tuple(window_size // 2 if shift and size > window_size else 0 for size in input_size)
+        self.size = tuple(-(-size // window_size) * window_size for size in input_size)
+        self.shift = tuple(window_size // 2 if shift and size > window_size else 0 for size in self.size)
         self.qkv = nn.Linear(in_channels, 3 * in_channels)
         self.project = nn.Linear(in_channels, in_channels)
         self.bias = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.bias, std=0.02)
         self.register_buffer("index", relative_index(window_size, window_size), persistent=False)
-        self.register_buffer("mask", self.shift_mask(*input_size) if any(self.shift) else None, persistent=False)
+        self.register_buffer("mask", self.shift_mask(*self.size) if any(self.shift) else None, persistent=False)
 
     def windows(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to (N * windows, window * window, C)."""
@@ -118,9 +120,10 @@ class WindowAttention(nn.Module):
         return (region_of[:, None] != region_of[:, :, None])[:, None] * -100.0
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
+        n, channels, *size = x.shape
+        height, width = self.size
         w, heads = self.window_size, self.num_heads
-        x = x.permute(0, 2, 3, 1)
+        x = F.pad(x, (0, width - size[1], 0, height - size[0])).permute(0, 2, 3, 1)
         if any(self.shift):
             x = x.roll((-self.shift[0], -self.shift[1]), (1, 2))
         qkv = self.qkv(self.windows(x)).view(-1, w * w, 3, heads, channels // heads)
@@ -133,4 +136,4 @@ class WindowAttention(nn.Module):
         y = y.view(n, height // w, width // w, w, w, channels).transpose(2, 3).reshape(n, height, width, channels)
         if any(self.shift):
             y = y.roll(self.shift, (1, 2))
-        return y.permute(0, 3, 1, 2)
+        return y[:, : size[0], : size[1]].permute(0, 3, 1, 2)

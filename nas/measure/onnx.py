@@ -1,0 +1,126 @@
+"""Engines that take ONNX: ONNX Runtime, TensorRT through it, and OpenVINO. All are optional packages."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import MeasureError
+from nas.measure.device import Run
+
+ONNX_TYPES = {torch.float32: 1, torch.float16: 10}
+"""ONNX's numbers (TensorProto.DataType) of the types that every engine here computes in."""
+
+_PROVIDERS = {
+    "CUDAExecutionProvider": "pip install onnxruntime-gpu",
+    "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
+}
+
+
+def to_onnx(net: nn.Module, data: Tensor) -> bytes:
+    """The module as an ONNX model with one input ``x`` of this fixed shape and one output ``y``.
+
+    Raises MeasureError when the exporter is not installed or cannot take the module.
+    """
+    for package in ("onnx", "onnxscript"):
+        optional(package, "pip install 'nas[onnx]'")
+    try:
+        with _silent(), torch.inference_mode(False), torch.no_grad():
+            example = torch.zeros_like(data, memory_format=torch.contiguous_format)
+            program = torch.onnx.export(net, (example,), input_names=["x"], output_names=["y"], dynamo=True, verbose=False)
+    except Exception as error:  # the exporter raises many kinds
+        raise MeasureError(f"torch cannot export the network to ONNX: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                           hint="Measure it with runtime=eager.") from error  # fmt: skip
+    if program is None:
+        raise MeasureError("torch did not export the network to ONNX", hint="Measure it with runtime=eager.")
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def onnxruntime_run(net: nn.Module, data: Tensor, threads: int, provider: str) -> Run:
+    """A run by ONNX Runtime on one of its execution providers; the input and the output stay where they are."""
+    ort = optional("onnxruntime", "pip install 'nas[onnx]'")
+    if provider not in ort.get_available_providers():
+        raise MeasureError(f"ONNX Runtime has no {provider} here", expected=" or ".join(ort.get_available_providers()),
+                           hint=f"Install it: {_PROVIDERS[provider]}")  # fmt: skip
+    kind = _onnx_type(data)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        session = ort.InferenceSession(to_onnx(net, data), options, providers=[provider])
+    except MeasureError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise MeasureError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
+    binding, place, index = session.io_binding(), data.device.type, data.device.index or 0
+    data = data.contiguous()
+    binding.bind_input("x", place, index, kind, tuple(data.shape), data.data_ptr())
+    binding.bind_output("y", place, index)
+
+    def run(kept: object = data) -> object:  # the binding reads its memory
+        session.run_with_iobinding(binding)
+        return binding
+
+    return run
+
+
+def openvino_run(net: nn.Module, data: Tensor, threads: int) -> Run:
+    """A run by OpenVINO on the CPU, one request at a time (its latency mode)."""
+    openvino = optional("openvino", "pip install 'nas[openvino]'")
+    if data.device.type != "cpu":
+        raise MeasureError("OpenVINO is measured on the CPU only", got=f"target={data.device}", hint="Write target=cpu.")
+    _onnx_type(data)
+    precision = "f16" if data.dtype is torch.float16 else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+                "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": precision}  # fmt: skip
+    try:
+        core = openvino.Core()
+        request = core.compile_model(core.read_model(io.BytesIO(to_onnx(net, data))), "CPU", settings).create_infer_request()
+        request.set_input_tensor(openvino.Tensor(data.contiguous().numpy(), shared_memory=True))
+    except RuntimeError as error:
+        raise MeasureError(f"OpenVINO cannot run the network: {str(error).splitlines()[0]}") from error
+
+    def run() -> object:
+        request.infer()
+        return request
+
+    return run
+
+
+def optional(package: str, install: str) -> Any:
+    """A package that is not part of a plain installation. Raises MeasureError with what to type when it is missing."""
+    try:
+        return import_module(package)
+    except ImportError:
+        raise MeasureError(f"this needs the package {package}, which is not installed", hint=f"Install it: {install}") from None
+
+
+def _onnx_type(data: Tensor) -> int:
+    if data.dtype not in ONNX_TYPES:
+        word = str(data.dtype).removeprefix("torch.")
+        raise MeasureError("engines that take ONNX are measured in float32 or float16", got=f"dtype={word}")
+    return ONNX_TYPES[data.dtype]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter tells its progress and its deprecations of itself; a measurement is not the place for them."""
+    import warnings
+
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
