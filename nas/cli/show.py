@@ -87,7 +87,7 @@ def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, i
 def _size(arguments: Arguments) -> Size:
     from nas.search.config import SizeWords
 
-    words = SizeWords.parse({key: value for key, value in arguments.keys.items() if "." not in key}, "size")
+    words = SizeWords.parse({key: value for key, value in arguments.keys.items() if "." not in key and key != "plugins"}, "size")
     return replace(Size(), width=words.width or 1.0, depth=words.depth or 1.0, input=words.input, num_classes=words.num_classes)
 
 
