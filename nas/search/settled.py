@@ -50,7 +50,8 @@ class Settled:
     def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan) -> Settled:
         """With the plan's choices and absolute paths written into the configuration, as if they had been typed."""
         config = replace(
-            config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data), storage=absolute_storage(config.storage), target=config.target or device,
+            config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
+            storage=absolute_storage(config.storage), target=config.target or device,
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
             proxy=_words(plan.proxy),
         )  # fmt: skip
@@ -97,7 +98,7 @@ def _check_plugins(needed: tuple[str, ...], where: str) -> None:
     if missing := [plugin for plugin in needed if not plugins.is_loaded(plugin)]:
         line = " ".join(f"plugins={plugin}" for plugin in missing)
         raise RunError("this run has operations of a plugin that is not loaded", where=where, got=missing[0],
-                       hint=f"Add {line} to the command line, if you trust that file: reading a run alone runs no code.")  # fmt: skip
+                       hint=f"Add {line} to the command line, if you trust that file: a run alone runs no code.")  # fmt: skip
 
 
 def absolute(data: str) -> str:
