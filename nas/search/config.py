@@ -136,10 +136,9 @@ def _read(path: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = read_file(path)
     if "config" in words:
         raise UsageError("a configuration file names no other one", where=str(path), got=f"config: {words['config']}")
-    for plugin in _texts(words.get("plugins")):
-        if not said.get("plugins"):
-            raise UsageError("a configuration file alone runs no code", where=str(path), got=f"plugins: {plugin}",
-                             hint=f"Add plugins={plugin} to the command line.")  # fmt: skip
+    if (plugins := _texts(words.get("plugins"))) and not said.get("plugins"):
+        raise UsageError("a configuration file alone runs no code", where=str(path), got=f"plugins: {', '.join(plugins)}",
+                         hint=f"Add {' '.join(f'plugins={plugin}' for plugin in plugins)} to the command line.")  # fmt: skip
     return words
 
 

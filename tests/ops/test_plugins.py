@@ -100,12 +100,11 @@ def test_a_file_is_loaded_once(my_ops: Path, monkeypatch: pytest.MonkeyPatch) ->
     (MY_OPS.replace('conv")', 'conv", sketch=lambda s, *, out_channels: None)'), "other words than its constructor"),
 ])  # fmt: skip
 def test_a_broken_file_is_one_message_and_leaves_nothing(text: str, says: str, tmp_path: Path, fresh_tables: None) -> None:
-    before, path = (dict(OPS), dict(ALIASES)), tmp_path / "broken.py"
+    ops, aliases, path = dict(OPS), dict(ALIASES), tmp_path / "broken.py"
     path.write_text("from __future__ import annotations\n" + text if "Nothing" in text else text)
     with pytest.raises(SpaceError, match=f"^broken.py.*{says}"):
         nas.load_plugins([str(path)])
-    assert OPS == before[0]
-    assert ALIASES == before[1]
+    assert (dict(OPS), dict(ALIASES)) == (ops, aliases)
     assert not plugins.is_loaded(str(path))
     path.write_text(MY_OPS)
     nas.load_plugins([str(path)])
