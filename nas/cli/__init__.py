@@ -34,6 +34,7 @@ CONDITIONS = {
 HOW = {"fold": "fold batch norms into the convolutions before them", "graph": "replay a CUDA graph"}
 SIZE = {"input": "the input's shape, e.g. 3x32x32", "num_classes": "the network's classes",
         "width": "multiplier of its channels", "depth": "multiplier of its repeats"}  # fmt: skip
+PLUGINS = {"plugins": KEYS["plugins"]}
 
 VERBS = {
     verb.name: verb
@@ -41,17 +42,19 @@ VERBS = {
         Verb(
             name="search", summary="Search a space: train candidates, measure them, keep the front.",
             usage="nas search space=SPACE data=DATA budget=BUDGET [key=value ...]", run=_late("search"),
-            keys=KEYS, repeatable=("constraint",), example="nas search space=nasnet_cell data=digits budget=3min",
+            keys=KEYS, repeatable=("constraint", "plugins"), example="nas search space=nasnet_cell data=digits budget=3min",
         ),
         Verb(
             name="resume", summary="Go on with a run that was interrupted, or whose budget was raised.",
             usage="nas resume RUN [budget=BUDGET] [workers=N]", words=("run",), run=_late("resume"),
-            keys={"budget": "a new budget for the whole run, or +20min to extend it", "workers": KEYS["workers"]},
+            keys={"budget": "a new budget for the whole run, or +20min to extend it", "workers": KEYS["workers"],
+                  **PLUGINS}, repeatable=("plugins",),
             example="nas resume nasnet_cell-20260101-120000 budget=+10min",
         ),
         Verb(
             name="best", summary="The most accurate network of a run within limits, from what was already evaluated.",
             usage='nas best RUN ["latency<=5ms" ...]', words=("run", *(f"limit{i}?" for i in range(8))), run=_late("best"),
+            keys=PLUGINS, repeatable=("plugins",),
             example='nas best nasnet_cell-20260101-120000 "latency<=5ms"',
         ),
         Verb(
@@ -59,8 +62,8 @@ VERBS = {
             usage="nas show SPACE|ARCHITECTURE|RUN [key=value ...]", words=("what",), run=_late("show"),
             keys={"input": "an architecture's input, e.g. 3x64x64", "num_classes": "an architecture's classes",
                   "width": "multiplier of its channels", "depth": "multiplier of its repeats",
-                  "network.LAYER.WORD": "another value for a word of the page, e.g. network.stage1.repeat=4"},
-            open_keys="network.",
+                  "network.LAYER.WORD": "another value for a word of the page, e.g. network.stage1.repeat=4", **PLUGINS},
+            repeatable=("plugins",), open_keys="network.",
             flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
         ),
         Verb(
@@ -97,12 +100,13 @@ VERBS = {
             run=_late("export"),
             keys={"trial": "best, a trial's number, or all-front (default best)",
                   "out": "the folder to write (default export/NAME)",
-                  "formats": "py, and any of onnx, pt2, safetensors (default py)"},
+                  "formats": "py, and any of onnx, pt2, safetensors (default py)", **PLUGINS},
+            repeatable=("plugins",),
             example="nas export nasnet_cell-20260101-120000 out=my_net",
         ),
         Verb(
             name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",),
-            run=_late("ops"),
+            run=_late("ops"), keys=PLUGINS, repeatable=("plugins",),
             example="nas ops sep_conv",
         ),
     )
@@ -151,6 +155,10 @@ def _run(argv: list[str]) -> int:
         print(help_text(verb))
         return 0
     arguments = parse_arguments(verb, argv[1:])
+    if plugins := arguments.keys.get("plugins"):
+        from nas.ops.plugins import load_plugins
+
+        load_plugins(plugins)
     # With --json stdout carries the document and nothing else, whatever a library prints.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
         document = verb.run(arguments)

@@ -10,6 +10,7 @@ from typing import Any
 from nas.errors import ShapeError, SpaceError
 from nas.net.graph import Call, Node
 from nas.ops import OpSpec, Shape, Sketch, find
+from nas.ops.catalogue import from_wiring
 from nas.ops.kinds import check_words
 from nas.space.spec import Kwargs
 
@@ -107,7 +108,7 @@ def make_call(spec: OpSpec, words: dict[str, Any], shapes: tuple[Shape, ...]) ->
     """The call of an operation whose words are complete. A word that says the default is left out."""
     sketch = Sketch(*shapes)
     words = {w: v for w, v in words.items() if w in spec.required or v != spec.defaults[w]}
-    wiring = {word: _from_wiring(word, sketch) for word in spec.takes}
+    wiring = {word: from_wiring(word, sketch) for word in spec.takes}
     try:
         arguments = spec.sketch(sketch, **words)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -115,13 +116,3 @@ def make_call(spec: OpSpec, words: dict[str, Any], shapes: tuple[Shape, ...]) ->
         raise SpaceError(f"{spec.name} cannot work with these words: {error}", got=said) from None
     return Call(spec.name, {**wiring, **words} if arguments is None else arguments, sketch.shape, sketch.num_params,
                 sketch.macs)  # fmt: skip
-
-
-def _from_wiring(word: str, sketch: Sketch) -> Any:
-    match word:
-        case "in_channels":
-            return sketch.channels  # of the first input
-        case "input_size":
-            return sketch.map()[1:]
-        case _:
-            return sketch.tokens()[0]

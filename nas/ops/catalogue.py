@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import SpaceError, nearest
+from nas.ops.sketch import Sketch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +74,9 @@ class OpSpec:
 OPS: dict[str, OpSpec] = {}
 """Every known operation by name. Filled by importing :mod:`nas.ops`, and by a user's plugins."""
 
+ALIASES: dict[str, str] = {}
+"""Other spellings of a plugin's operations: ``my_ops.py:ScaledConv`` -> its name. Filled by :mod:`nas.ops.plugins`."""
+
 
 def op(name: str, module: str, *, takes: tuple[str, ...] = ("in_channels",),
        scaled: tuple[str, ...] = ("out_channels",), inputs: int | None = 1, commutative: bool = False,
@@ -107,18 +111,51 @@ def find(name: str) -> OpSpec:
     return spec
 
 
+def from_wiring(word: str, sketch: Sketch) -> Any:
+    """The constructor's argument of :data:`FROM_WIRING` that a sketch's first input gives.
+
+    Raises ShapeError when the first input is no map, or no tokens.
+    """
+    match word:
+        case "in_channels":
+            return Sketch(sketch.inputs[0]).channels
+        case "input_size":
+            return sketch.map()[1:]
+        case _:
+            return sketch.tokens()[0]
+
+
 _SIZED = re.compile(r"(\w+?)_(\d+)x(\d+)")
+
+
+def plain_name(word: str) -> str:
+    """The name of a plugin's operation that is spelled ``my_ops.py:ScaledConv``; any other word as it is."""
+    return ALIASES.get(word.rpartition("/")[2], word) if ":" in word else word
 
 
 def resolve(word: str) -> tuple[str, dict[str, Any]]:
     """Name and keyword arguments that a word in YAML stands for: ``sep_conv_5x5`` is ``sep_conv, kernel_size=5``.
 
-    A word that is itself an operation stands for itself. Raises SpaceError for an unknown one.
+    A word that is itself an operation stands for itself. Raises SpaceError for an unknown one, which for one of a plugin
+    says how to load it.
     """
+    word = plain_name(word)
     if word in OPS:
         return word, {}
     if (match := _SIZED.fullmatch(word)) and match[1] in OPS and OPS[match[1]].accepts("kernel_size"):
         height, width = int(match[2]), int(match[3])
         return match[1], {"kernel_size": height if height == width else (height, width)}
+    if ":" in word:
+        raise _unknown_of_plugin(word)
     sized = [f"{n}_{k}x{k}" for n, s in OPS.items() if s.accepts("kernel_size") for k in (1, 2, 3, 5, 7)]
     raise SpaceError("unknown operation", got=word, hint=nearest(word, [*OPS, *sized]) or "`nas ops` lists all.")
+
+
+def _unknown_of_plugin(word: str) -> SpaceError:
+    plugin, _, _ = word.rpartition(":")
+    prefix = plugin.rpartition("/")[2] + ":"
+    known = [alias for alias in ALIASES if alias.startswith(prefix)]
+    if known:
+        return SpaceError("the plugin has no such operation", got=word, expected="one of " + ", ".join(known))
+    return SpaceError("an operation of a plugin that is not loaded", got=word,
+                      hint=f"Add plugins={plugin} to the command line: a page alone runs no code.")  # fmt: skip

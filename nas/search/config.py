@@ -81,6 +81,7 @@ class SearchConfig:
     proxy: SizeWords = field(default_factory=SizeWords)
     run: str | None = None
     storage: str | None = None
+    plugins: tuple[str, ...] = ()
 
     @classmethod
     def from_words(cls, words: Mapping[str, Any]) -> SearchConfig:
@@ -91,7 +92,7 @@ class SearchConfig:
         words = dict(words)
         file = words.pop("config", None)
         if file is not None:
-            words = {**_read(Path(str(file)).expanduser()), **words}
+            words = {**_read(Path(str(file)).expanduser(), words), **words}
         words.pop(RESOLVED, None)
         for key in words:
             if key not in KEYS:
@@ -102,17 +103,17 @@ class SearchConfig:
         for key, value in words.items():
             if value == "":
                 raise UsageError(f"{key} has no value", expected=f"{key}=..., {KEYS[key]}")
-        limits = words.get("constraint") or ()
         config = cls(
             space=str(words["space"]), data=str(words["data"]), budget=_joined(words["budget"]),
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
-            constraint=tuple(map(str, [limits] if isinstance(limits, str) else limits)),
+            constraint=_texts(words.get("constraint")),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
             run=_optional(words.get("run")), storage=_optional(words.get("storage")),
+            plugins=_texts(words.get("plugins")),
         )  # fmt: skip
         parse_budget(config.budget)
         for metric in sorted(judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))):
@@ -124,7 +125,7 @@ class SearchConfig:
         """What was said, YAML-plain: ``from_words`` reads it back."""
         words = {f.name: getattr(self, f.name) for f in fields(self)}
         words["deploy"], words["proxy"] = self.deploy.to_mapping(), self.proxy.to_mapping()
-        words["constraint"] = list(self.constraint)
+        words["constraint"], words["plugins"] = list(self.constraint), list(self.plugins)
         return {key: value for key, value in words.items() if value not in (None, {}, [])}
 
     def with_budget(self, budget: str) -> SearchConfig:
@@ -132,10 +133,13 @@ class SearchConfig:
         return replace(self, budget=budget)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = read_file(path)
     if "config" in words:
         raise UsageError("a configuration file names no other one", where=str(path), got=f"config: {words['config']}")
+    if (plugins := _texts(words.get("plugins"))) and not said.get("plugins"):
+        raise UsageError("a configuration file alone runs no code", where=str(path), got=f"plugins: {', '.join(plugins)}",
+                         hint=f"Add {' '.join(f'plugins={plugin}' for plugin in plugins)} to the command line.")  # fmt: skip
     return words
 
 
@@ -189,6 +193,10 @@ def whole_number(key: str, value: Any, least: int = 1) -> int | None:
 
 def _joined(value: Any) -> str:
     return value if isinstance(value, str) else ",".join(map(str, value))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, [value] if isinstance(value, str) else value or ()))
 
 
 def _optional(value: Any) -> str | None:

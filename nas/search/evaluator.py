@@ -19,6 +19,7 @@ from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
+from nas.ops.plugins import load_plugins
 from nas.search.objectives import parse_constraint
 from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
@@ -53,6 +54,7 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     where it was a limit that it breaks.
     """
     start = time.perf_counter()
+    load_plugins(payload["plugins"])
     architecture = Architecture(parse_page(payload["page"]))
     metrics: dict[str, Any] = {"stopped": False}
     if payload["measure"]:

@@ -16,5 +16,6 @@ KEYS = {
     "proxy": "size of the network that the search trains (same words as deploy)",
     "run": "the run's name under results/, or a path; an existing run is continued",
     "storage": "where the study is kept: by default a file in the run's folder; or sqlite:///..., postgresql://...",
+    "plugins": "operations of your own: my_ops.py, or an installed entry point of nas.ops; may be given several times",
     "config": "a YAML file with any of these keys",
 }

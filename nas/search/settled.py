@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.errors import NasError, RunError
 from nas.net.graph import Size
+from nas.ops import plugins
 from nas.search.config import RESOLVED, SearchConfig, SizeWords
 from nas.search.evaluator import size_of
 from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
@@ -49,7 +50,8 @@ class Settled:
     def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan) -> Settled:
         """With the plan's choices and absolute paths written into the configuration, as if they had been typed."""
         config = replace(
-            config, data=absolute(config.data), storage=absolute_storage(config.storage), target=config.target or device,
+            config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
+            storage=absolute_storage(config.storage), target=config.target or device,
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
             proxy=_words(plan.proxy),
         )  # fmt: skip
@@ -73,19 +75,30 @@ class Settled:
     def from_mapping(cls, words: Mapping[str, Any], where: str) -> Settled:
         """Raises RunError when something is missing or cannot be read."""
         try:
-            resolved = words[RESOLVED]
+            resolved, config = words[RESOLVED], SearchConfig.from_words(words)
             plan = resolved["plan"]
+            _check_plugins(config.plugins, where)
             return cls(
-                config=SearchConfig.from_words(words), name=resolved["study"], device=resolved["device"],
+                config=config, name=resolved["study"], device=resolved["device"],
                 space=SearchSpace(parse_page(resolved["page"])), fingerprint=resolved["data_fingerprint"],
                 plan=Plan(deploy=size_of(plan["deploy"]), proxy=size_of(plan["proxy"]), batch=plan["batch"],
                           epoch_s=plan["epoch_s"],
                           recipe=Recipe.from_mapping(plan["recipe"]), notes=()),
             )  # fmt: skip
+        except RunError:
+            raise
         except NasError as error:
             raise RunError(f"the run's configuration is damaged: {error}", where=where) from None
         except (KeyError, TypeError, IndexError) as error:
             raise RunError("the run's configuration is damaged", where=where, got=f"{type(error).__name__}: {error}") from None
+
+
+def _check_plugins(needed: tuple[str, ...], where: str) -> None:
+    """A run's plugins are loaded by who reads it, never because its folder says so. Raises RunError."""
+    if missing := [plugin for plugin in needed if not plugins.is_loaded(plugin)]:
+        line = " ".join(f"plugins={plugin}" for plugin in missing)
+        raise RunError("this run has operations of a plugin that is not loaded", where=where, got=missing[0],
+                       hint=f"Add {line} to the command line, if you trust that file: a run alone runs no code.")  # fmt: skip
 
 
 def absolute(data: str) -> str:

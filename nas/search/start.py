@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.config import SIZE_WORDS, SearchConfig
 from nas.search.evaluator import calibrate, test_accuracy
@@ -65,6 +66,7 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
 
     Raises UsageError, SpaceError, DataError or RunError before anything is trained when it cannot be done.
     """
+    load_plugins(config.plugins)
     folder = RunFolder.named(config.run, config.space)
     if folder.exists:
         return resume(folder, budget=config.budget, workers=config.workers, asked=config, say=say, view=view)
@@ -168,7 +170,7 @@ def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
-        "seed": config.seed,
+        "seed": config.seed, "plugins": list(config.plugins),
         "measure": measure if "latency" in metrics else None,
         "constraints": [str(limit) for limit in settled.constraints],
     }  # fmt: skip

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from nas.errors import SpaceError, nearest
+from nas.ops.catalogue import plain_name
 from nas.space.grammar import (
     CHOICE_WORDS,
     MAX_OPTIONS,
@@ -84,9 +85,9 @@ def _label(item: Any, where: str) -> Any:
     if isinstance(item, Mapping):
         name = item.get("op", item.get("cell"))
         if isinstance(name, str):
-            return name
+            return plain_name(name)
     elif not isinstance(item, list | tuple):
-        return item
+        return plain_name(item) if isinstance(item, str) else item
     elif all(not isinstance(part, list | tuple | Mapping) for part in item):
         return ",".join(map(str, item))
     raise SpaceError("this option needs a label", where=where or None, expected="choice: {label: option, ...}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.errors import SpaceError, nearest
 from nas.ops import OPS, find
+from nas.ops.catalogue import plain_name
 from nas.space.grammar import (
     BRANCHES_WORDS,
     CELL_USE_WORDS,
@@ -86,11 +87,11 @@ def row_names(rows: Iterable[Any]) -> list[str]:
 def natural_name(value: Any) -> str:
     """What a layer without a name is called: its operation, its cell, or its kind."""
     if isinstance(value, str):
-        return value
+        return plain_name(value)
     if isinstance(value, Mapping):
         for word in ("op", "cell"):
             if isinstance(value.get(word), str):
-                return str(value[word])
+                return plain_name(value[word])
         for word in ("repeat", "branches", "layers", "choice"):
             if word in value:
                 return word

@@ -15,7 +15,7 @@ FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
     "target": "cpu", "workers": "2",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
-    "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db",
+    "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
 }  # fmt: skip
 
 
@@ -26,6 +26,7 @@ def test_every_key_is_read():
     assert config.deploy == SizeWords(repeats=6, filters=32, input=(3, 32, 32), num_classes=10, batch=4)
     assert config.proxy == SizeWords(width=0.5, depth=0.25)
     assert config.constraint == ("latency<=3ms", "num_params<=1M")
+    assert config.plugins == ("my_ops.py", "lab")
 
 
 @pytest.mark.parametrize("words", [LEAST, FULL])
@@ -33,7 +34,11 @@ def test_what_is_written_is_read_back(words, tmp_path):
     config = SearchConfig.from_words(words)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({**config.to_mapping(), "resolved": {"anything": 1}}))
-    assert SearchConfig.from_words({"config": str(path)}) == config
+    plugins = {"plugins": config.plugins} if config.plugins else {}  # a file alone names none
+    assert SearchConfig.from_words({"config": str(path), **plugins}) == config
+    if plugins:
+        with pytest.raises(UsageError, match=r"runs no code.*Add plugins=my_ops\.py plugins=lab"):
+            SearchConfig.from_words({"config": str(path)})
 
 
 def test_words_go_before_the_file(tmp_path):

@@ -22,10 +22,10 @@ from nas.search.samplers import (
     TPESampler,
     choose_strategy,
     distributions,
-    mutate,
     suggest,
 )
 from nas.search.samplers.base import distribution, draw_from, snap
+from nas.search.vary import redraw
 from nas.space.parse import parse_text
 from nas.space.search_space import SearchSpace, draw, valid
 from nas.space.spec import Range
@@ -244,7 +244,7 @@ def test_a_mutation_changes_one_decision_and_what_hangs_on_it(name):
     rng = random.Random(0)
     for _ in range(50):
         parent = space(name).sample(rng).decisions
-        child = mutate(space(name), parent, rng)
+        child = redraw(space(name), parent, rng)
         space(name).architecture(child)
         changed = [key for key in parent if key in child and child[key] != parent[key]]
         assert len(changed) == 1

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+import nas
 from nas.net.lower import lower
 from nas.ops import OPS
 from nas.space import grammar
 from nas.space.parse import parse_text
 from nas.space.search_space import SearchSpace
+from tests.ops.plugins import tables_restored
 from tests.space.pages import ROOT
 
 TEXT = (ROOT / "docs" / "space-language.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+MY_OPS, CONTRACT, FROM_PYTHON = PYTHON
+
+
+@pytest.fixture(autouse=True)
+def _my_ops(tmp_path: Path) -> Iterator[None]:
+    """The page's own operation is loaded, as its examples want it."""
+    (tmp_path / "my_ops.py").write_text(MY_OPS)
+    with tables_restored():
+        nas.load_plugins([str(tmp_path / "my_ops.py")])
+        yield
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split("\n")[0])
@@ -49,9 +65,18 @@ def test_the_decision_key_that_the_page_shows_exists() -> None:
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    exec(code, {})
+    exec(FROM_PYTHON, {})
     assert parse_text(capsys.readouterr().out).name == "from_python"
+
+
+def test_the_operation_of_ones_own_keeps_the_contract() -> None:
+    names: dict[str, Any] = {}
+    exec(CONTRACT, names)
+    contract = names["TestDenseConv"]()
+    tests = [name for name in dir(contract) if name.startswith("test_")]
+    assert len(tests) == 5
+    for name in tests:
+        getattr(contract, name)()
 
 
 def test_the_operations_that_the_page_names_exist() -> None:

@@ -91,6 +91,8 @@ def _parse(module: str) -> _Module:
                 else:
                     parsed.imports[alias] = Imported(node.module or "", item.name, alias)
         else:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                node.decorator_list = [d for d in node.decorator_list if not _is_ours(d, parsed.imports)]
             for name in _defined(node):
                 first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
                 while first - 1 > end and lines[first - 2].startswith("#"):
@@ -99,6 +101,18 @@ def _parse(module: str) -> _Module:
                 parsed.needs[name] = names_in(node) - {name}
         end = node.end_lineno or end
     return parsed
+
+
+def _is_ours(decorator: ast.expr, imports: dict[str, Imported]) -> bool:
+    """Whether a decorator enters an operation into our tables: it stays behind."""
+    root: ast.AST = decorator
+    while not isinstance(root, ast.Name):
+        children = list(ast.iter_child_nodes(root))
+        if not children:
+            return False
+        root = children[0]
+    found = imports.get(root.id)
+    return found is not None and found.module.partition(".")[0] == "nas"
 
 
 def _defined(node: ast.stmt) -> list[str]:

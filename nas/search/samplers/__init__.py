@@ -11,12 +11,12 @@ from nas.search.objectives import Objective
 from nas.search.samplers.base import SpaceSampler, distributions, suggest
 from nas.search.samplers.flat import NSGAIISampler, TPESampler
 from nas.search.samplers.random_search import RandomSampler
-from nas.search.samplers.regularized_evolution import RegularizedEvolutionSampler, mutate
+from nas.search.samplers.regularized_evolution import RegularizedEvolutionSampler
 from nas.space.search_space import SearchSpace
 
 __all__ = [
     "STRATEGIES", "NSGAIISampler", "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "TPESampler",
-    "choose_strategy", "distributions", "mutate", "suggest",
+    "choose_strategy", "distributions", "suggest",
 ]  # fmt: skip
 
 STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({

@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import UsageError
 from nas.search.samplers.base import SpaceSampler
 from nas.search.samplers.ranking import order
+from nas.search.vary import redraw
 from nas.space.decide import Decisions
-from nas.space.search_space import SearchSpace, draw
-from nas.space.spec import Choice, Hole
+from nas.space.search_space import SearchSpace
 
 
 class RegularizedEvolutionSampler(SpaceSampler):
@@ -48,7 +48,7 @@ class RegularizedEvolutionSampler(SpaceSampler):
             return self.space.sample(rng).decisions
         drawn = [known[rng.randrange(len(known))] for _ in range(self.sample)]
         parent = self.winner(study, known, drawn)
-        return mutate(self.space, self.decisions(parent), rng)
+        return redraw(self.space, self.decisions(parent), rng)
 
     def living(self, study: Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], int]:
         """The population, youngest first, and how many trials are in flight."""
@@ -67,23 +67,3 @@ class RegularizedEvolutionSampler(SpaceSampler):
         """The best of those drawn, the first of equals. Rank and crowding are those within the whole population."""
         keys = dict(zip((past.number for past in known), order(known, study.directions), strict=True))
         return min(drawn, key=lambda past: keys[past.number])
-
-
-def mutate(space: SearchSpace, decisions: Decisions, rng: random.Random) -> Decisions:
-    """Other decisions: one active decision of these re-draws its label, newly active ones are drawn, the rest stays.
-
-    Only a space of a single architecture gives the same ones back.
-    """
-    parent = space.complete(decisions, rng).decisions
-    free = [key for key in parent if _alternatives(space.holes[key])]
-    if not free:
-        return parent
-    key = rng.choice(free)
-    label = parent[key]
-    while label == parent[key]:
-        label = draw(space.holes[key], rng)
-    return space.complete({**parent, key: label}, rng).decisions
-
-
-def _alternatives(hole: Hole) -> bool:
-    return len(hole.labels) > 1 if isinstance(hole, Choice) else hole.count != 1 and hole.low < hole.high

@@ -1,0 +1,87 @@
+"""`plugins=`: a user's own operation searched, read, exported; and no run or page that loads it by itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.cli import main
+from tests.cli.driver import environment, nas
+from tests.ops.plugins import MY_OPS, tables_restored
+from tests.search.runs import write_data
+
+PAGE = """
+name: mine
+input: [1, 8, 8]
+network:
+  - choice:
+      mine: {op: "my_ops.py:SqueezedConv", kernel_size: {choice: [1, 3]}, out_channels: 4}
+      wide: {op: squeezed_conv, kernel_size: 5, out_channels: 4}
+  - global_avg_pool
+  - classifier
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plugin, a page and a finished run `results/done` of it."""
+    base = tmp_path_factory.mktemp("plugins")
+    write_data(base / "tiny.npz")
+    (base / "my_ops.py").write_text(MY_OPS)
+    (base / "mine.yaml").write_text(PAGE)
+    done = nas("search", "space=mine.yaml", "data=tiny.npz", "budget=2trials", "run=done", "workers=1", "epochs=1", "seed=1",
+               "objectives=accuracy,num_params", "plugins=my_ops.py", "--json", cwd=base)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"]["completed"] == 2
+    return base
+
+
+@pytest.fixture
+def there(searched: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(searched)
+    with tables_restored():
+        yield searched
+
+
+def test_the_run_remembers_its_plugin(there: Path) -> None:
+    config = yaml.safe_load((there / "results" / "done" / "config.yaml").read_text())
+    assert config["plugins"] == [str(there / "my_ops.py")]
+
+
+@pytest.mark.parametrize("verb", ["show", "best", "export", "resume"])
+def test_a_run_alone_loads_nothing(verb: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "done"]) == 2
+    assert f"Add plugins={there / 'my_ops.py'} to the command line" in capsys.readouterr().err
+
+
+def test_a_configuration_file_alone_loads_nothing(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "config=results/done/config.yaml", "run=other"]) == 2
+    assert "a configuration file alone runs no code" in capsys.readouterr().err
+
+
+def test_a_page_alone_loads_nothing(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "mine.yaml"]) == 2
+    assert "Add plugins=my_ops.py to the command line" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    (["show", "mine.yaml"], "network.choice=mine.kernel_size"), (["show", "done"], "2 completed"), (["best", "done"], "trial "),
+    (["ops", "squeezed_conv"], "A 1x1 convolution to half"),
+])  # fmt: skip
+def test_with_the_plugin_it_is_read(line: list[str], says: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*line, "plugins=my_ops.py"]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_the_export_needs_neither_nas_nor_the_plugin(there: Path, tmp_path: Path) -> None:
+    assert main(["export", "done", f"out={tmp_path / 'net'}", "plugins=my_ops.py"]) == 0
+    text = (tmp_path / "net" / "network.py").read_text()
+    assert "class SqueezedConv" in text
+    assert "import nas" not in text
+    code = "import torch, network; assert network.build()(torch.zeros(2, 1, 8, 8)).shape == (2, 3)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "net", env=environment(), check=False).returncode == 0
