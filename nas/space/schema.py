@@ -79,7 +79,7 @@ def _values() -> dict[str, Schema]:
         }, ["range"]),
         "count": _hole(_COUNT),
         "times": _hole({"type": "integer", "minimum": 0, "maximum": MAX_REPEAT}),
-        "combine": _hole({"anyOf": [{"enum": sorted(name for name, spec in OPS.items() if spec.inputs is None)}, _PLUGIN]}),
+        "combine": _hole({"anyOf": [{"enum": sorted(n for n, spec in OPS.items() if spec.inputs is None)}, _PLUGIN]}),
     }  # fmt: skip
 
 
@@ -96,7 +96,8 @@ def _nodes() -> dict[str, Schema]:
         "layer": {"anyOf": [*map(_ref, kinds_of_layer), *(_ref(f"op {name}") for name in sorted(OPS))]},
         "op name": {"type": "string", "anyOf": [*(_op_name(OPS[name]) for name in sorted(OPS)), _PLUGIN]},
         "plugin op": _layer("An operation of a plugin.", {"op": _PLUGIN}, ["op"], closed=False),
-        "match": {"anyOf": [*(_op_name(OPS[name]) for name in match), *(_ref(f"op {name}") for name in match), _PLUGIN, _ref("plugin op")]},
+        "match": {"anyOf": [*(_op_name(OPS[name]) for name in match), *(_ref(f"op {name}") for name in match), _PLUGIN,
+                            _ref("plugin op")]},
         "list": _layer("Layers one after the other, as one layer.", {"layers": _ref("layers")}, ["layers"]),
         "branches": _layer("Layers side by side, joined.", joined, ["branches", "combine"]),
         "use of a cell": _layer("A use of a cell.", use, ["cell"]),
