@@ -85,7 +85,8 @@ def _values() -> dict[str, Schema]:
 
 def _nodes() -> dict[str, Schema]:
     """All that a layer may be."""
-    kinds_of_layer = ("op name", "layers", "list", "branches", "use of a cell", "choice", "choice of ops", "repeat each", "plugin op")
+    kinds_of_layer = ("op name", "layers", "list", "branches", "use of a cell", "choice", "choice of ops", "repeat each",
+                      "plugin op")  # fmt: skip
     match = [name for name in sorted(OPS) if {"out_channels", "stride"} <= set(kinds(OPS[name]))]
     choice = {"choice": _options(_ref("layer")), "share": _ref("name")}
     use = {"cell": _ref("name"), "channels": _ref("count"), "stride": _ref("count")}
