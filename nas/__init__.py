@@ -10,15 +10,20 @@ if TYPE_CHECKING:
     from nas.net.graph import Size
     from nas.net.lower import lower
     from nas.ops.plugins import load_plugins, op
+    from nas.search.vary import crossover, mutate, neighbors
     from nas.space.library import load_architecture, load_space
     from nas.space.search_space import Architecture, SearchSpace
 
-__all__ = ["Architecture", "SearchSpace", "Size", "build", "load_architecture", "load_plugins", "load_space", "lower", "op"]
+__all__ = [
+    "Architecture", "SearchSpace", "Size", "build", "crossover", "load_architecture", "load_plugins", "load_space", "lower",
+    "mutate", "neighbors", "op",
+]  # fmt: skip
 
 _HOMES = {
     "Architecture": "nas.space.search_space", "SearchSpace": "nas.space.search_space", "Size": "nas.net.graph",
     "build": "nas.net.build", "lower": "nas.net.lower", "load_architecture": "nas.space.library",
     "load_space": "nas.space.library", "load_plugins": "nas.ops.plugins", "op": "nas.ops.plugins",
+    "crossover": "nas.search.vary", "mutate": "nas.search.vary", "neighbors": "nas.search.vary",
 }  # fmt: skip
 
 

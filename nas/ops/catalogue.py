@@ -8,8 +8,9 @@ An entry is made by decorating the operation's sketch::
 
 The keyword-only parameters of the sketch are the operation's words in YAML, with their defaults. The module's
 constructor takes the same ones, after those that ``takes`` names and that lowering fills in from the wiring:
-``in_channels`` (int), ``input_size`` ((H, W) of a map), ``num_tokens`` (L of tokens). A sketch may instead return a
-dict: exactly the arguments its module is to be called with (for torch's own classes, whose words differ).
+``in_channels`` (int; a tuple of them for several inputs), ``input_size`` ((H, W) of a map), ``num_tokens`` (L of
+tokens). A sketch may instead return a dict: exactly the arguments its module is to be called with (for torch's own
+classes, whose words differ).
 A sketch parameter without a default must be written by the user, except ``out_channels`` (the cell's width, else the
 input's channels) and ``num_classes`` (the task's).
 """

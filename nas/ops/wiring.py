@@ -72,8 +72,8 @@ def channel_shuffle(s: Sketch, *, groups: int = 2) -> None:
     divides(groups, s.map()[0], "groups")
 
 
-@op("unet_up", MODULES + "UNetUp", inputs=2)
-def unet_up(s: Sketch, *, mode: str = "transposed") -> None:
+@op("unet_up", MODULES + "UNetUp", takes=(), inputs=2)
+def unet_up(s: Sketch, *, mode: str = "transposed") -> dict[str, Any]:
     """Doubles the first input's size and puts it beside the second, an earlier and larger map (U-Net).
 
     ``transposed`` halves the first one's channels by a transposed convolution; ``bilinear`` keeps them.
@@ -91,6 +91,7 @@ def unet_up(s: Sketch, *, mode: str = "transposed") -> None:
         s.params(weights + channels // 2).matmul(weights, height, width)
         channels //= 2
     s.shape = (channels + earlier[0], *earlier[1:])
+    return {"in_channels": s.inputs[0][0], "mode": mode}  # those of the first input alone
 
 
 @op("flatten", "torch.nn:Flatten", takes=())

@@ -1,4 +1,4 @@
-"""Architectures from architectures: mutation, crossover, neighbours. What comes out can be lowered at the size asked for."""
+"""Architectures from architectures: mutation, crossover, neighbours. All that comes out can be lowered at the size given."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace, draw, valid
 from nas.space.spec import Choice, Hole, Scalar
 
+AS_WRITTEN = Size()
+"""The size that the page states."""
+
 SINGLE, WALK = 100, 100
 """Mutations of the parent itself that are tried, and steps away from it after that."""
 
@@ -24,7 +27,8 @@ FILLINGS = 10
 """Ways to fill newly active decisions that are tried for a neighbour: the first labels, then drawn ones."""
 
 
-def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random, size: Size = Size()) -> Architecture:  # noqa: B008 - frozen
+def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random,
+           size: Size = AS_WRITTEN) -> Architecture:  # fmt: skip
     """Another network of the space: valid, and different in :func:`nas.net.identity.identity` at ``size``.
 
     One active decision is drawn again. Where that leads to no other network however often it is tried (a plateau of
@@ -42,7 +46,8 @@ def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random, s
     raise SpaceError(f"no other network of {space.name} was found near this one", where=space.spec.where or None)
 
 
-def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.Random, size: Size = Size()) -> Architecture:  # noqa: B008 - frozen
+def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.Random,
+              size: Size = AS_WRITTEN) -> Architecture:  # fmt: skip
     """A valid network of which every decision that a parent made is one parent's, chosen evenly, the others are drawn.
 
     Where no mixture can be lowered, ``a`` itself.
@@ -56,7 +61,7 @@ def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.
     return a
 
 
-def neighbors(space: SearchSpace, architecture: Architecture, size: Size = Size()) -> Iterator[Architecture]:  # noqa: B008 - frozen
+def neighbors(space: SearchSpace, architecture: Architecture, size: Size = AS_WRITTEN) -> Iterator[Architecture]:
     """All valid architectures that differ in the label of one active decision, in the order of decisions and labels.
 
     Decisions that become active by it get their first label; where that cannot be lowered, drawn ones. Of a continuous

@@ -19,16 +19,20 @@ def parse_op(word: Any, kwargs: Page, where: str) -> Op:
     """An operation by its word and keyword arguments. Raises SpaceError for what it does not know or lacks."""
     if not isinstance(word, str):
         raise SpaceError("not an operation", where=where or None, expected="its name", got=str(word))
-    try:
-        name, implied = resolve(word)
-    except SpaceError as error:
-        raise (error.at(where) if where else error) from None
+    name, implied = _resolve(word, where)
     spec = find(name)
     checked = {**implied, **check_kwargs(spec, kwargs)}
     missing = [w for w in spec.required if w not in checked and w not in FROM_CONTEXT]
     if missing:
         raise SpaceError(f"operation {name} needs {' and '.join(missing)}", where=where or None)
     return Op(name=name, kwargs=tuple(checked.items()))
+
+
+def _resolve(word: str, where: str) -> tuple[str, dict[str, Any]]:
+    try:
+        return resolve(word)
+    except SpaceError as error:
+        raise (error.at(where) if where else error) from None
 
 
 def check_kwargs(spec: OpSpec, words: Page) -> dict[str, Any]:
@@ -57,7 +61,12 @@ def plain(value: Any) -> Any:
 def parse_combine(value: Any, where: str) -> Any:
     """The name of an operation that joins branches, or a choice of them."""
     known = [name for name, spec in OPS.items() if spec.inputs is None]
-    return hole_or(value, where, lambda name: check_one_of(name, known, "operation that joins branches", where))
+
+    def check(name: Any) -> Any:
+        name = _resolve(name, where)[0] if isinstance(name, str) and ":" in name else name
+        return check_one_of(name, known, "operation that joins branches", where)
+
+    return hole_or(value, where, check)
 
 
 def parse_match(value: Any, where: str) -> Op:

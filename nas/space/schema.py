@@ -24,6 +24,9 @@ _SIMPLE: dict[Any, Schema] = {
     type(None): {"type": "null"},
 }  # fmt: skip
 
+_PLUGIN: Schema = {"type": "string", "pattern": r"^[^:]+:[A-Za-z_]\w*$", "examples": ["my_ops.py:MyOp"]}
+"""An operation of a user's own: its words are known to who has loaded it."""
+
 _COUNT: Schema = {"type": "integer", "minimum": 1}
 _TEXT: Schema = {"type": "string"}
 _SWITCH: Schema = {"type": "boolean"}
@@ -76,13 +79,14 @@ def _values() -> dict[str, Schema]:
         }, ["range"]),
         "count": _hole(_COUNT),
         "times": _hole({"type": "integer", "minimum": 0, "maximum": MAX_REPEAT}),
-        "combine": _hole({"enum": sorted(name for name, spec in OPS.items() if spec.inputs is None)}),
+        "combine": _hole({"anyOf": [{"enum": sorted(n for n, spec in OPS.items() if spec.inputs is None)}, _PLUGIN]}),
     }  # fmt: skip
 
 
 def _nodes() -> dict[str, Schema]:
     """All that a layer may be."""
-    kinds_of_layer = ("op name", "layers", "list", "branches", "use of a cell", "choice", "choice of ops", "repeat each")
+    kinds_of_layer = ("op name", "layers", "list", "branches", "use of a cell", "choice", "choice of ops", "repeat each",
+                      "plugin op")  # fmt: skip
     match = [name for name in sorted(OPS) if {"out_channels", "stride"} <= set(kinds(OPS[name]))]
     choice = {"choice": _options(_ref("layer")), "share": _ref("name")}
     use = {"cell": _ref("name"), "channels": _ref("count"), "stride": _ref("count")}
@@ -91,8 +95,10 @@ def _nodes() -> dict[str, Schema]:
         "layers": _list_of(_ref("layer")),
         "some layers": _list_of(_ref("layer"), least=1),
         "layer": {"anyOf": [*map(_ref, kinds_of_layer), *(_ref(f"op {name}") for name in sorted(OPS))]},
-        "op name": {"type": "string", "anyOf": [_op_name(OPS[name]) for name in sorted(OPS)]},
-        "match": {"anyOf": [*(_op_name(OPS[name]) for name in match), *(_ref(f"op {name}") for name in match)]},
+        "op name": {"type": "string", "anyOf": [*(_op_name(OPS[name]) for name in sorted(OPS)), _PLUGIN]},
+        "plugin op": _layer("An operation of a plugin.", {"op": _PLUGIN}, ["op"], closed=False),
+        "match": {"anyOf": [*(_op_name(OPS[name]) for name in match), *(_ref(f"op {name}") for name in match), _PLUGIN,
+                            _ref("plugin op")]},
         "list": _layer("Layers one after the other, as one layer.", {"layers": _ref("layers")}, ["layers"]),
         "branches": _layer("Layers side by side, joined.", joined, ["branches", "combine"]),
         "use of a cell": _layer("A use of a cell.", use, ["cell"]),

@@ -138,6 +138,18 @@ def test_entry_points_are_loaded_by_name(tmp_path: Path, fresh_tables: None, mon
         nas.load_plugins(["labb"])
 
 
+DIFFERENCE = '''\
+import nas
+from torch import Tensor, nn
+
+
+@nas.op("difference")
+class Difference(nn.Module):
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] - sum(inputs[1:])
+'''
+
+
 class Weighted(nn.Module):
     """A weighted sum of any number of inputs."""
 
@@ -156,6 +168,18 @@ def test_a_combine_of_ones_own(fresh_tables: None) -> None:
     assert dict(graph.calls())[graph.output].num_params == 3
     swapped = lower(Architecture(parse_text(page.replace("relu, tanh", "tanh, relu"))))
     assert identity(graph) == identity(swapped)
+
+
+def test_a_combine_of_a_file(fresh_tables: None, tmp_path: Path) -> None:
+    page = 'name: w\nnetwork: [{branches: [conv_bn, relu], combine: "joins.py:Difference"}]'
+    with pytest.raises(SpaceError, match=r"plugins=joins\.py"):
+        parse_text(page)
+    (tmp_path / "joins.py").write_text(DIFFERENCE)
+    nas.load_plugins([str(tmp_path / "joins.py")])
+    graph = lower(Architecture(parse_text(page)))
+    assert build(graph)(torch.zeros(2, 3, 32, 32)).shape == (2, 3, 32, 32)
+    swapped = lower(Architecture(parse_text(page.replace("conv_bn, relu", "relu, conv_bn"))))
+    assert identity(graph) != identity(swapped), "a difference may not be swapped"
 
 
 def tensor_of(make: Callable[[Tensor], Any]) -> type[nn.Module]:

@@ -63,6 +63,13 @@ def test_every_word_is_accepted(layer: Any) -> None:
     assert accepts({"name": "s", "network": [{"name": "stem", "op": "relu"}, layer]})
 
 
+def test_operations_of_plugins_are_accepted() -> None:
+    layers = ["my_ops.py:MyOp", {"op": "lab:MyOp", "width": 3, "repeat": 2}, {"choice": ["my_ops.py:MyOp", "relu"]},
+              {"branches": ["relu", "tanh"], "combine": "my_ops.py:MyOp", "match": "my_ops.py:MyOp"}]  # fmt: skip
+    assert all(accepts({"name": "s", "network": [layer]}) for layer in layers)
+    assert not accepts({"name": "s", "network": ["my_ops.py:"]})
+
+
 def test_what_belongs_to_the_page_is_accepted() -> None:
     assert accepts(WHOLE_PAGE)
 
