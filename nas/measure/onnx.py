@@ -53,7 +53,8 @@ def onnxruntime_run(net: nn.Module, data: Tensor, threads: int, provider: str) -
     kind = _onnx_type(data)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if threads > 1:  # its own threads; the calling one flushes already, and would go on after the measurement
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         session = ort.InferenceSession(to_onnx(net, data), options, providers=[provider])
     except MeasureError:

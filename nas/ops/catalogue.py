@@ -113,13 +113,14 @@ def find(name: str) -> OpSpec:
 
 
 def from_wiring(word: str, sketch: Sketch) -> Any:
-    """The constructor's argument of :data:`FROM_WIRING` that a sketch's first input gives.
+    """The constructor's argument of :data:`FROM_WIRING` that a sketch's inputs give; several inputs have a tuple of channels.
 
     Raises ShapeError when the first input is no map, or no tokens.
     """
     match word:
         case "in_channels":
-            return Sketch(sketch.inputs[0]).channels
+            channels = tuple(Sketch(shape).channels for shape in sketch.inputs)
+            return channels if len(channels) > 1 else channels[0]
         case "input_size":
             return sketch.map()[1:]
         case _:
