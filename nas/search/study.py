@@ -1,7 +1,7 @@
 """The study of a search: an Optuna study that costs few writes, with what the search loop needs kept in memory.
 
-A trial is sampled first and then stored once, with its real parameters, so that Optuna's dashboard and samplers can read
-it; its end is one more write. Optuna's own ``ask`` looks through all trials and then writes parameter by parameter.
+A trial is sampled first and then stored once, with its real parameters, so that Optuna's dashboard and samplers can
+read it; its end is one more write. Optuna's ``ask`` looks through all trials and then writes parameter by parameter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import RunError
 from nas.search.objectives import Constraint, Metrics, Objective
-from nas.search.samplers.base import distributions
+from nas.search.samplers.base import distributions, snap
 from nas.search.samplers.view import view
 from nas.search.storage import Storage
 from nas.space.decide import Decisions
@@ -37,8 +37,7 @@ _STORED = {
     "stopped": TrialState.PRUNED,
 }  # fmt: skip
 _STATES: dict[TrialState, State] = {
-    TrialState.RUNNING: "running", TrialState.WAITING: "running", TrialState.COMPLETE: "completed",
-    TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
+    TrialState.COMPLETE: "completed", TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
 }  # fmt: skip
 _OWN = ("decisions", "identity", "metrics", "state", "seed", "reason", "duplicate_of")
 _CONSTRAINT_KEY = "constraints:"
@@ -155,14 +154,14 @@ class SearchStudy:
         relative = sampler.sample_relative(seen, trial, sampler.infer_relative_search_space(seen, trial))
         blind = 0
 
-        def choose(key: str, _: Hole) -> Scalar:
+        def choose(key: str, hole: Hole) -> Scalar:
             nonlocal blind
             known = self._distributions[key]
             if key in relative:
-                label: Scalar = relative[key]
+                label = snap(hole, relative[key])
             else:
                 blind += not known.single()
-                label = sampler.sample_independent(seen, trial, key, known)
+                label = snap(hole, sampler.sample_independent(seen, trial, key, known))
             trial.params[key], trial.distributions[key] = label, known
             return label
 
@@ -253,7 +252,8 @@ class SearchStudy:
         return _Ending(_STORED[like], values, broken)
 
     def _original(self, record: Record, duplicate_of: int | None) -> Record:
-        original = self.records[duplicate_of] if duplicate_of in range(len(self.records)) else None
+        known = duplicate_of is not None and 0 <= duplicate_of < len(self.records)
+        original = self.records[duplicate_of] if duplicate_of is not None and known else None
         if original is None or original.state in ("running", "duplicate") or original is record:
             raise RunError(f"trial {record.number} cannot be a duplicate", expected="an ended trial's number",
                            got=duplicate_of if original is None else f"{duplicate_of}, {original.state}")  # fmt: skip
@@ -265,10 +265,15 @@ class SearchStudy:
             self._by_identity.setdefault(record.identity, record.number)
 
     def _record(self, trial: FrozenTrial) -> Record:
-        """The record of a stored trial; of one that another program stored, what can be known."""
+        """The record of a stored trial; of one that another program stored, what can be known.
+
+        Whether it has ended, Optuna's state says: it is the last thing written of an end that a kill can cut short.
+        """
         attrs = dict(trial.user_attrs)
         own = {key: attrs.pop(key) for key in _OWN if key in attrs}
-        if own.get("state", "running") == "running":
+        if not trial.state.is_finished():
+            own = {key: own[key] for key in ("decisions", "identity", "seed") if key in own} | {"state": "running"}
+        elif own.get("state", "running") == "running":
             own["state"] = _STATES[trial.state]
         own.setdefault("decisions", {key: label for key, label in trial.params.items() if key in self._distributions})
         if trial.values is not None:

@@ -15,6 +15,7 @@ import math
 import random
 import secrets
 from abc import ABC, abstractmethod
+from decimal import Decimal
 from typing import Any
 
 from optuna import Study, Trial
@@ -26,23 +27,32 @@ from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole, Scalar
 
-MANY = 10_000
-"""A range with a step that Optuna cannot say in a log domain is listed, up to this many values."""
-
 
 def distribution(hole: Hole) -> BaseDistribution:
-    """The hole as Optuna knows it. Labels are scalars and are stored as they are."""
+    """The hole as Optuna knows it. Labels are scalars and are stored as they are.
+
+    Optuna has no logarithmic range with steps: such a one is even to its models. What is drawn here follows the hole.
+    """
     if isinstance(hole, Choice):
         return CategoricalDistribution(hole.labels)
-    count = hole.count
-    if hole.log and hole.step not in (None, 1) and count is not None and count <= MANY:
-        return CategoricalDistribution(hole.values())
-    # Optuna lowers (and warns of) an upper end that no step reaches; here that is the same set of values.
-    high = hole.high if hole.step is None or count is None else hole.low + (count - 1) * hole.step
+    # Optuna lowers, with a warning, an upper end that no step reaches; this is the same set of values.
+    high = hole.high if hole.step is None or hole.count is None else _plus(hole.low, hole.step, hole.count - 1)
     if hole.whole:
-        return IntDistribution(int(hole.low), int(high), log=hole.log, step=1 if hole.log else int(hole.step or 1))
-    step = None if hole.log else hole.step
-    return FloatDistribution(float(hole.low), float(high), log=hole.log, step=step)
+        step = int(hole.step or 1)
+        return IntDistribution(int(hole.low), int(high), log=hole.log and step == 1, step=step)
+    return FloatDistribution(float(hole.low), float(high), log=hole.log and hole.step is None, step=hole.step)
+
+
+def snap(hole: Hole, label: Scalar) -> Scalar:
+    """The label as the hole spells it: a float range's 0.1 + 2 * 0.1 is 0.3, and no other architecture than that."""
+    if isinstance(hole, Choice) or hole.step is None or hole.whole or not isinstance(label, int | float):
+        return label
+    return _plus(hole.low, hole.step, round((label - hole.low) / hole.step))
+
+
+def _plus(low: float, step: float, times: int) -> float:
+    """``low + times * step`` in decimal numbers, as they are written."""
+    return float(Decimal(str(low)) + times * Decimal(str(step)))
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -63,7 +73,7 @@ def suggest(space: SearchSpace, trial: Trial) -> Architecture:
                 label = trial.suggest_float(key, low, high, step=step, log=log)
             case other:
                 raise TypeError(other)
-        return label
+        return snap(hole, label)
 
     return space.decide(choose)
 
@@ -91,7 +101,8 @@ class SpaceSampler(BaseSampler, ABC):
     ) -> dict[str, Any]:
         rng = random.Random(f"{self.seed}/{trial.number}")
         decisions = self.propose(study, trial, rng)
-        params = {key: label for key, label in decisions.items() if key in search_space}
+        holes = self.space.holes
+        params = {key: snap(holes[key], label) for key, label in decisions.items() if key in search_space}
         foreign = {name: draw_from(known, rng) for name, known in search_space.items() if name not in self.flat}
         return params | foreign
 

@@ -1,7 +1,7 @@
 """Optuna's own samplers on the flat space of all decisions, so that none of them draws blindly.
 
-On a space with conditional decisions Optuna's samplers model only what all trials have in common and draw the rest at
-random (measured: NSGA-II 75 %, TPE 65 % of the values). Here they are shown trials in which every decision has a label.
+On a space with conditional decisions Optuna's samplers model only what all trials have in common and draw the rest one
+by one, the genetic ones at random. Here they are shown trials in which every decision has a label.
 Stored are the active decisions alone; one that was not active is shown with a label drawn from the trial's number:
 always the same for that trial, evenly spread over trials, and so of no weight to a model. Of what they propose, the
 active decisions are kept.
