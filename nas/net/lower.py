@@ -26,6 +26,10 @@ class Value(NamedTuple):
     zero: bool = False
 
 
+NOTHING = Value("none", ())
+"""What the source ``none`` gives to the branch that would read it."""
+
+
 def lower(architecture: Architecture, size: Size = Size()) -> Graph:  # noqa: B008 - frozen
     """The graph of an architecture at a size.
 
@@ -129,7 +133,7 @@ class _Scope:
                 if isinstance(layer.body, Repeat):
                     value = self.repeat(layer, layer.body, history, f"{prefix}{layer.name}", f"{path}.{layer.name}")
                 else:
-                    inputs = self.sources(layer, layer.sources, layer.body, history)
+                    inputs = self.sources(layer.sources, layer.body, history)
                     value = self.node(layer.body, inputs, f"{prefix}{layer.name}", layer, f"{path}.{layer.name}")
                     history.append(value)
             except NasError as error:
@@ -143,20 +147,23 @@ class _Scope:
         times = scale_depth(node.times, depth) if isinstance(node.times, int) else 0
         for index in range(times):
             body = node.bodies[index * len(node.bodies) // times]
+            sources = layer.sources if index == 0 or isinstance(body, CellRef) else ()
             if index == 0 and node.first:
-                body = _override(body, dict(node.first))
+                words = dict(node.first)
+                sources = words.pop("from", sources)
+                body = _override(body, words)
             if isinstance(body, Sequential):
                 history.append(self.layers(body, history[-1], f"{name}.{index}.", f"{path}.{index}"))
             else:
-                sources = layer.sources if index == 0 or isinstance(body, CellRef) else ()
-                inputs = self.sources(layer, sources, body, history)
+                inputs = self.sources(sources, body, history)
                 history.append(self.node(body, inputs, f"{name}.{index}", layer, f"{path}.{index}"))
         return history[-1]
 
-    def sources(self, layer: Layer, sources: Any, body: Any, history: list[Value]) -> list[Value]:
+    def sources(self, sources: Any, body: Any, history: list[Value]) -> list[Value]:
         """The values a layer reads: those it names, else the layer before; a cell of k inputs reads the last k."""
         if sources:
-            return [self.value(source, history) for source in sources if source != "none"]
+            keep = isinstance(body, Parallel) and len(sources) == len(body.branches)  # each source has its branch
+            return [NOTHING if s == "none" else self.value(s, history) for s in sources if keep or s != "none"]
         if isinstance(body, CellRef):
             count = len(self.network.spec.cells[body.cell].inputs)
             return [history[-k] for k in range(1, min(count, len(history) - 1) + 1)] or [history[-1]]
@@ -212,8 +219,9 @@ class _Scope:
             kwargs["stride"], due = due, 1
         if node.name == "identity" and kwargs.get("stride", 1) == 1 and kwargs["out_channels"] == Sketch(first.shape).channels:
             return first
-        zero = node.name == "zero" or (first.zero and spec.inputs == 1)
-        return self.add(spec, kwargs, inputs, name)._replace(due=due, zero=zero)
+        value = self.add(spec, kwargs, inputs, name)
+        zero = node.name == "zero" or (first.zero and spec.inputs == 1 and self.nodes[-1].target.num_params == 0)
+        return value._replace(due=due, zero=zero)
 
     def add(self, spec: OpSpec, kwargs: Mapping[str, Any], inputs: Sequence[Value], name: str) -> Value:
         """Append an operation's node."""
@@ -227,15 +235,16 @@ class _Scope:
         branches = []
         spread = len(inputs) == len(node.branches) and len(inputs) > 1
         for index, branch in enumerate(node.branches):
-            sources = [inputs[index]] if spread else inputs
+            sources = [value for value in ([inputs[index]] if spread else inputs) if value is not NOTHING]
             if branch.sources:
-                sources = self.sources(branch, branch.sources, branch.body, sources)
+                sources = self.sources(branch.sources, branch.body, sources)
             if not sources:
                 continue
             label = f"{name}.{branch.name}"
             value = self.node(branch.body, sources, label, branch, f"{path}.{branch.name}")
             branches.append((label, value))
         assert isinstance(node.combine, str)
+        branches = [branch for branch in branches if not branch[1].zero] or branches[:1]
         values = [self.fit(value, branches[0][1], node, label) for label, value in branches]
         return self.combine(node.combine, values, name)
 
@@ -275,7 +284,7 @@ class _Scope:
             width = Sketch(inputs[0].shape).channels
         elif scale:
             width = scale_channels(width, network.width, network.divisor)
-        stride: Any = cell.stride if node.stride is None else node.stride
+        stride: Any = (cell.stride if inputs[0].due == 1 else inputs[0].due) if node.stride is None else node.stride
         missing = len(cell.inputs) - len(inputs)
         if missing < 0:
             raise ShapeError(f"cell {cell.name} takes {len(cell.inputs)} inputs", got=f"{len(inputs)}")

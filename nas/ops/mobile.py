@@ -49,9 +49,14 @@ def fused_mbconv(s: Sketch, *, out_channels: int, kernel_size: int = 3, stride: 
 
 
 @op("inverted_residual", MODULES + "InvertedResidual", scaled=("out_channels", "hidden_channels"))
-def inverted_residual(s: Sketch, *, out_channels: int, hidden_channels: int, kernel_size: int = 3, stride: int = 1,
-                      se: bool = False, activation: str = "relu", drop_path: float = 0.0) -> None:  # fmt: skip
-    """Inverted bottleneck of a given width (MobileNetV3); squeeze-excite to a quarter of it, with a hard sigmoid."""
+def inverted_residual(s: Sketch, *, out_channels: int, hidden_channels: int | None = None, expansion: int = 6,
+                      kernel_size: int = 3, stride: int = 1, se: bool = False, activation: str = "relu",
+                      drop_path: float = 0.0) -> None:  # fmt: skip
+    """Inverted bottleneck of a given width (MobileNetV3); squeeze-excite to a quarter of it, with a hard sigmoid.
+
+    Hidden channels that are not given are ``expansion`` times the input's.
+    """
+    hidden_channels = hidden_channels or expansion * s.channels
     one_of("activation", activation, ACTIVATIONS)
     share("drop_path", drop_path)
     if hidden_channels != s.channels:

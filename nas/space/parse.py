@@ -29,7 +29,7 @@ from nas.space.spec import (
     Spec,
 )
 
-PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network")
+PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells", "network", "variants")
 CELL_WORDS = ("inputs", "layers", "blocks", "pick", "distinct", "ops", "combine", "output", "match", "match_output", "stride", "like")
 NODE_WORDS = ("op", "cell", "layers", "branches", "choice")
 LAYER_WORDS = ("name", "from", "scale")
@@ -55,7 +55,7 @@ def parse_text(text: str, file: str = "<text>") -> Spec:
 
 
 def parse_page(page: Mapping[str, Any]) -> Spec:
-    """The spec of a page's values (a plain dict will do)."""
+    """The spec of a page's values (a plain dict will do). Its ``variants`` are for :mod:`nas.space.family`."""
     where = _where(page, "")
     _known(page, PAGE_WORDS, "page", where)
     name = _text(page, "name", where, required=True)
@@ -63,7 +63,7 @@ def parse_page(page: Mapping[str, Any]) -> Spec:
     pages = _mapping(page.get("cells", {}), "cells", where)
     for cell_name, words in pages.items():
         _name(cell_name, "a cell's name", where)
-        cells[cell_name] = _cell(cell_name, _inherit(cell_name, words, pages, where), where)
+        cells[cell_name] = _cell(cell_name, _inherit(cell_name, words, pages, where), _Scope(cells), where)
     if "network" not in page:
         raise SpaceError("the page has no network", where=where or None, expected="network: a list of layers")
     scope = _Scope(cells=cells)
@@ -103,15 +103,17 @@ def _inherit(name: str, words: Any, pages: Mapping[str, Any], where: str) -> Pag
     return merged
 
 
-def _cell(name: str, words: Page, where: str) -> Cell:
+def _cell(name: str, words: Page, scope: _Scope, where: str) -> Cell:
+    """A cell; its layers may use the cells that are written before it."""
     where = words.where or where
     _known(words, CELL_WORDS, f"cell {name}", where)
     inputs = _cell_inputs(words.get("inputs", ["x"]), where)
     names = [i.name for i in inputs]
+    scope = _Scope(dict(scope.cells), names)
     if "blocks" in words:
-        layers = _blocks(words, names, where)
+        layers = _blocks(words, scope, where)
     elif "layers" in words:
-        layers = _layers(words["layers"], _Scope({}, names), where, named=True)
+        layers = _layers(words["layers"], scope, where, named=True)
     else:
         raise SpaceError(f"cell {name} has no layers", where=where, expected="layers: or blocks:")
     output = words.get("output", "unused")
@@ -125,7 +127,7 @@ def _cell(name: str, words: Page, where: str) -> Cell:
     return Cell(
         name=name, inputs=inputs, layers=Sequential(layers=layers), output=output,
         combine=_combine(combine, where),
-        match=_plain_op(words["match"], where) if "match" in words else defaults.match,
+        match=_plain_op(words["match"], where) if words.get("match", "") else None if "match" in words else defaults.match,
         match_output=_plain_op(words["match_output"], where) if "match_output" in words else defaults.match_output,
         stride=_integer(words.get("stride", 1), "stride", where),
     )  # fmt: skip
@@ -147,7 +149,7 @@ def _cell_inputs(value: Any, where: str) -> tuple[CellInput, ...]:
     return tuple(inputs)
 
 
-def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
+def _blocks(words: Page, scope: _Scope, where: str) -> tuple[Layer, ...]:
     """``blocks: B, pick: k``: B blocks b0, b1, ..., each k operations on earlier states, combined."""
     blocks, pick = _integer(words["blocks"], "blocks", where), _integer(words.get("pick", 2), "pick", where)
     if "ops" not in words:
@@ -155,7 +157,7 @@ def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
     combine = _combine(words.get("combine", "add"), where)
     layers = []
     for block in range(blocks):
-        states = [*names, *(f"b{i}" for i in range(block))]
+        states = [*scope.names, *(f"b{i}" for i in range(block))]
         sources: Any
         if words.get("distinct", False):
             sources = _subsets(states, min(pick, len(states)), where)
@@ -164,7 +166,7 @@ def _blocks(words: Page, names: list[str], where: str) -> tuple[Layer, ...]:
             count = pick
             sources = tuple(Choice(options=tuple(states), labels=tuple(states), where=where) for _ in range(count))
         branches = tuple(
-            Layer(name=str(i), body=_body_choice(words["ops"], _Scope({}), where), where=where,
+            Layer(name=str(i), body=_body_choice(words["ops"], _inner(scope), where), where=where,
                   sources=() if isinstance(sources, Choice) else (sources[i],))
             for i in range(count)
         )  # fmt: skip
@@ -223,6 +225,15 @@ def _layer(value: Any, scope: _Scope, where: str, *, default: str | None, taken:
     return Layer(name=name, body=_node(rest, scope, where), sources=sources, scale=scale, where=where)
 
 
+def row_names(rows: Iterable[Any]) -> list[str]:
+    """The names that the layers of a network or cell get, from the values they are written with."""
+    names: list[str] = []
+    for row in rows:
+        own = row.get("name") if isinstance(row, Mapping) else None
+        names.append(own if isinstance(own, str) else _free_name(_natural_name(row), set(names)))
+    return names
+
+
 def _natural_name(value: Any) -> str:
     if isinstance(value, str):
         return value if _NAME.fullmatch(value) else "layer"
@@ -246,7 +257,13 @@ def _sources(value: Any, known: list[str], where: str) -> Any:
         if isinstance(options, Mapping) and set(options) == {"subset", "of"}:
             states = [_source(item, known, where) for item in _list(options["of"], "of", where)]
             return _subsets([str(s) for s in states], _integer(options["subset"], "subset", where), where)
-    items = value if isinstance(value, list | tuple) else [value]
+    items: list[Any] = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, Mapping) and "optional" in item:
+            _known(item, ("optional",), "optional sources", where)
+            items += [{"choice": [name, "none"]} for name in _list(item["optional"], "optional", where)]
+        else:
+            items.append(item)
     return tuple(_hole_or(item, where, lambda option: _source(option, [*known, "none"], where)) for item in items)
 
 
@@ -341,9 +358,10 @@ def _repeat(value: Mapping[str, Any], scope: _Scope, where: str) -> Repeat:
     if "first" in value:
         words = _mapping(value["first"], "first", where)
         for node in _leaves(bodies):
-            allowed = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
-            _known(words, allowed, "first repetition", where)
-        first = tuple((word, _hole_or(v, where, _plain)) for word, v in words.items())
+            own = [*find(node.name).defaults, *find(node.name).required] if isinstance(node, Op) else ["channels", "stride"]
+            _known(words, [*own, "from"], "first repetition", where)
+        first = tuple((w, _sources(v, scope.names, where) if w == "from" else _hole_or(v, where, _plain))
+                      for w, v in words.items())  # fmt: skip
     return Repeat(bodies=bodies, times=times, first=first, each=each and not decided)
 
 

@@ -164,8 +164,9 @@ class CellInput:
 class Cell:
     """A directed acyclic graph of layers that a network can use many times.
 
+    ``match`` brings a branch to the cell's width (None: branches keep theirs).
     ``output`` is ``unused`` (all layers no one reads), or names of layers and inputs; more than one are joined by
-    ``combine``, after ``match`` has adapted those whose size or channels differ from the last layer's.
+    ``combine``, after ``match_output`` has adapted those whose size or channels differ from the last layer's.
     """
 
     name: str
@@ -173,7 +174,7 @@ class Cell:
     layers: Sequential
     output: str | tuple[Any, ...] = "unused"
     combine: str = "concat"
-    match: Op = Op(name="conv_bn", kwargs=(("kernel_size", 1),))
+    match: Op | None = Op(name="conv_bn", kwargs=(("kernel_size", 1),))
     match_output: Op = Op(name="factorized_reduction")
     stride: int = 1
 

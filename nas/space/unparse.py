@@ -61,7 +61,10 @@ def _cell(cell: Cell) -> dict[str, Any]:
     page["output"] = cell.output if isinstance(cell.output, str) else [_value(item) for item in cell.output]
     default = Cell(name=cell.name, inputs=cell.inputs, layers=cell.layers)
     page |= {w: getattr(cell, w) for w in ("combine", "stride") if getattr(cell, w) != getattr(default, w)}
-    page |= {w: _node(getattr(cell, w)) for w in ("match", "match_output") if getattr(cell, w) != getattr(default, w)}
+    if cell.match != default.match:
+        page["match"] = _node(cell.match) if cell.match else None
+    if cell.match_output != default.match_output:
+        page["match_output"] = _node(cell.match_output)
     return page
 
 

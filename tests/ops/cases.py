@@ -178,7 +178,52 @@ HEADS = [
     call("aux_classifier", (8, 7, 9), num_classes=3, pool_stride=2, last_norm=False, hidden_channels=5, features=6),
 ]
 
-CASES = [*CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS]
+TRANSFORMERS = [
+    call("patch_embed", (3, 8, 12), out_channels=6, patch_size=4),
+    call("patch_embed", (3, 9, 11), out_channels=6, patch_size=3, stride=2),
+    call("conv_stem", (3, 17, 16), out_channels=16, depth=3),
+    call("soft_split", MAP),
+    call("soft_split", MAP, kernel_size=5, stride=3, padding=2),
+    call("to_tokens", MAP),
+    call("to_rows", MAP),
+    call("to_map", TOKENS),
+    call("position_embedding", TOKENS),
+    call("sinusoidal_embedding", TOKENS),
+    call("sinusoidal_embedding", (4, 7)),
+    call("class_token", TOKENS),
+    call("class_token", TOKENS, count=2),
+    call("take_token", TOKENS),
+    call("take_token", TOKENS, index=-1),
+    call("token_mean", TOKENS),
+    call("token_pool", (10, 8), out_channels=16),
+    call("token_pool", (16, 8), out_channels=8, stride=3, class_tokens=0),
+    call("patch_merging", MAP),
+    call("self_attention", TOKENS),
+    call("self_attention", TOKENS, num_heads=2, qkv_bias=False, dropout=0.1),
+    call("additive_attention", TOKENS),
+    call("additive_attention", TOKENS, hidden_channels=5),
+    call("multiplicative_attention", TOKENS),
+    call("key_value_attention", TOKENS),
+    call("window_attention", (8, 6, 9), window_size=3),
+    call("window_attention", (8, 6, 9), window_size=3, shift=True, num_heads=2),
+    call("window_attention", (8, 4, 4), window_size=4, shift=True),
+    call("window_attention", (8, 4, 8), window_size=4, shift=True),
+    call("mlp", TOKENS),
+    call("mlp", (8,), hidden_channels=5, activation="relu", dropout=0.1),
+    call("token_mlp", TOKENS),
+    call("token_mlp", TOKENS, hidden_channels=7),
+    call("transformer_block", TOKENS),
+    call("transformer_block", TOKENS, num_heads=2, mlp_ratio=1.5, qkv_bias=False, dropout=0.1, drop_path=0.2),
+    call("swin_block", (8, 8, 12), window_size=4),
+    call("swin_block", (8, 8, 12), window_size=4, shift=True, drop_path=0.1),
+    call("mixer_block", TOKENS),
+    call("mixer_block", TOKENS, token_channels=3, hidden_channels=5),
+    *strided("coatnet_block", out_channels=8, head_channels=4),
+    call("t2t_transformer", TOKENS, out_channels=6),
+    call("t2t_performer", TOKENS, out_channels=6),
+]
+
+CASES = [*CONVOLUTIONS, *POOLING, *WIRING, *NORMS, *CHANNEL_ATTENTION, *BLOCKS, *MOBILE, *HEADS, *TRANSFORMERS]
 
 
 def sketched(case: Case) -> Sketch:

@@ -72,12 +72,14 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 class InvertedResidual(nn.Module):
     """Inverted bottleneck of a given width (MobileNetV3): squeeze to a quarter of it, ReLU, hard sigmoid.
 
-    Where the width is the input's there is no expanding convolution.
+    Where the width is the input's there is no expanding convolution. A width that is not given is ``expansion`` times it.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, kernel_size: int = 3, stride: int = 1,
-                 se: bool = False, activation: str = "relu", drop_path: float = 0.0) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, expansion: int = 6,
+                 kernel_size: int = 3, stride: int = 1, se: bool = False, activation: str = "relu",
+                 drop_path: float = 0.0) -> None:  # fmt: skip
         super().__init__()
+        hidden_channels = hidden_channels or expansion * in_channels
         layers: list[nn.Module] = []
         if hidden_channels != in_channels:
             layers.append(ConvBNAct(in_channels, hidden_channels, 1, activation=activation))

@@ -1,0 +1,166 @@
+"""Sketches of attention over tokens and of the blocks of transformers and mixers."""
+
+from __future__ import annotations
+
+from nas.errors import ShapeError
+from nas.ops.catalogue import op
+from nas.ops.sketch import ACTIVATIONS, Sketch, divides, one_of, positive, share
+
+ATTENTION = "nas.ops.modules.attention:"
+MODULES = "nas.ops.modules.transformer:"
+
+
+@op("self_attention", ATTENTION + "SelfAttention")
+def self_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True, dropout: float = 0.0) -> None:
+    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V; the heads must divide the features."""
+    length, channels = s.tokens()
+    share("dropout", dropout)
+    divides(num_heads, channels, "num_heads")
+    s.linear(3 * channels, qkv_bias)
+    s.shape = (length, channels)
+    s.matmul(2, length, length, channels).linear(channels)
+
+
+@op("additive_attention", ATTENTION + "AdditiveAttention", scaled=("hidden_channels",))
+def additive_attention(s: Sketch, *, hidden_channels: int | None = None) -> None:
+    """Every token's mean of all, weighted by softmax(v^T tanh(W1 h_i + W2 h_j)) (Bahdanau et al. 2015)."""
+    length, channels = s.tokens()
+    hidden = hidden_channels or channels
+    positive(hidden_channels=hidden)
+    s.params(2 * channels * hidden + hidden)
+    s.matmul(2, length, channels, hidden).matmul(length, length, hidden).matmul(length, length, channels)
+
+
+@op("multiplicative_attention", ATTENTION + "MultiplicativeAttention")
+def multiplicative_attention(s: Sketch) -> None:
+    """Every token's mean of all, weighted by softmax(h_i^T W h_j) (Luong et al. 2015)."""
+    length, channels = s.tokens()
+    s.linear(channels, bias=False).matmul(2, length, length, channels)
+
+
+@op("key_value_attention", ATTENTION + "KeyValueAttention", ordered=True)
+def key_value_attention(s: Sketch) -> None:
+    """Attention whose keys are one half of the features and whose values are the other (Daniluk et al. 2017)."""
+    length, channels = s.tokens()
+    divides(2, channels, "2 (keys and values)")
+    s.matmul(length, length, channels).linear(channels)
+
+
+@op("window_attention", ATTENTION + "WindowAttention", takes=("in_channels", "input_size"))
+def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False) -> None:
+    """Attention inside the windows of a map, with relative position bias; shifted by half a window on request (Swin)."""
+    channels, height, width = s.map()
+    divides(num_heads, channels, "num_heads")
+    positive(window_size=window_size)
+    if height % window_size or width % window_size:
+        raise ShapeError("windows must tile the map", expected=f"a divisor of {height} and {width}",
+                         got=window_size, hint="Change window_size or the strides before it.")  # fmt: skip
+    s.conv(3 * channels, bias=True)
+    s.shape = (channels, height, width)
+    s.matmul(2, height * width, window_size**2, channels).conv(channels, bias=True)
+    s.params((2 * window_size - 1) ** 2 * num_heads)
+
+
+@op("mlp", MODULES + "MLP", scaled=("hidden_channels",))
+def mlp(s: Sketch, *, hidden_channels: int | None = None, activation: str = "gelu", dropout: float = 0.0) -> None:
+    """Channel-mixing MLP of transformers and mixers: linear, activation, linear over every token's features."""
+    leading, channels = s.shape[:-1], s.channels
+    one_of("activation", activation, ACTIVATIONS)
+    share("dropout", dropout)
+    s.linear(hidden_channels or 4 * channels).linear(channels)
+    s.shape = (*leading, channels)
+
+
+@op("token_mlp", MODULES + "TokenMLP", takes=("in_channels", "num_tokens"), scaled=("hidden_channels",))
+def token_mlp(s: Sketch, *, hidden_channels: int | None = None, activation: str = "gelu", dropout: float = 0.0) -> None:
+    """Token-mixing MLP of mixers: linear, activation, linear over the tokens of every feature."""
+    length, channels = s.tokens()
+    s.shape = (channels, length)
+    mlp(s, hidden_channels=hidden_channels or max(1, channels // 2), activation=activation, dropout=dropout)
+    s.shape = (length, channels)
+
+
+@op("transformer_block", MODULES + "TransformerBlock")
+def transformer_block(s: Sketch, *, num_heads: int = 4, mlp_ratio: float = 4.0, qkv_bias: bool = True,
+                      activation: str = "gelu", dropout: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    """Layer norm, self-attention, add; layer norm, MLP, add (ViT)."""
+    share("drop_path", drop_path)
+    s.norm()
+    self_attention(s, num_heads=num_heads, qkv_bias=qkv_bias, dropout=dropout)
+    s.norm()
+    mlp(s, hidden_channels=_wide(s, mlp_ratio), activation=activation)
+
+
+@op("swin_block", MODULES + "SwinBlock", takes=("in_channels", "input_size"))
+def swin_block(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False, mlp_ratio: float = 4.0,
+               drop_path: float = 0.0) -> None:  # fmt: skip
+    """Transformer block on a map with attention inside windows; ``shift: true`` in every other block (Swin)."""
+    share("drop_path", drop_path)
+    channels = s.channels
+    s.norm()
+    window_attention(s, num_heads=num_heads, window_size=window_size, shift=shift)
+    s.norm().conv(_wide(s, mlp_ratio), bias=True).conv(channels, bias=True)
+
+
+@op("mixer_block", MODULES + "MixerBlock", takes=("in_channels", "num_tokens"),
+    scaled=("token_channels", "hidden_channels"))  # fmt: skip
+def mixer_block(s: Sketch, *, token_channels: int | None = None, hidden_channels: int | None = None,
+                dropout: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
+    """Layer norm, MLP over tokens, add; layer norm, MLP over features, add (MLP-Mixer)."""
+    share("drop_path", drop_path)
+    s.norm()
+    token_mlp(s, hidden_channels=token_channels, dropout=dropout)
+    s.norm()
+    mlp(s, hidden_channels=hidden_channels)
+
+
+@op("coatnet_block", MODULES + "CoAtNetBlock", takes=("in_channels", "input_size"))
+def coatnet_block(s: Sketch, *, out_channels: int, stride: int = 1, head_channels: int = 32, mlp_ratio: float = 4.0,
+                  drop_path: float = 0.0) -> None:  # fmt: skip
+    """Transformer block over all pixels of a map with relative position bias; average-pooled by the stride (CoAtNet)."""
+    share("drop_path", drop_path)
+    positive(stride=stride)
+    channels, height, width = s.map()
+    divides(head_channels, out_channels, "head_channels")
+    s.norm()
+    height, width = -(-height // stride), -(-width // stride)
+    s.shape = (channels, height, width)
+    if stride != 1 or out_channels != channels:
+        s.join(s.branch().conv(out_channels, bias=True))
+    s.conv(3 * out_channels, bias=True)
+    s.shape = (out_channels, height, width)
+    s.matmul(2, (height * width) ** 2, out_channels).conv(out_channels, bias=True)
+    s.params((2 * height - 1) * (2 * width - 1) * (out_channels // head_channels))
+    s.norm().conv(_wide(s, mlp_ratio), bias=True).conv(out_channels, bias=True)
+
+
+@op("t2t_transformer", MODULES + "T2TTransformer")
+def t2t_transformer(s: Sketch, *, out_channels: int) -> None:
+    """One-head transformer block that narrows its tokens; the attention adds to the values (T2T-ViT_t)."""
+    length, _ = s.tokens()
+    s.norm().linear(3 * out_channels, bias=False)
+    _narrowed(s, length, out_channels, 2 * length * length * out_channels)
+
+
+@op("t2t_performer", MODULES + "T2TPerformer")
+def t2t_performer(s: Sketch, *, out_channels: int) -> None:
+    """As t2t_transformer in linear time, with out_channels / 2 random features in place of the softmax (T2T-ViT)."""
+    length, _ = s.tokens()
+    features = out_channels // 2
+    positive(half_of_out_channels=features)
+    s.norm().linear(3 * out_channels)
+    _narrowed(s, length, out_channels, length * features * (4 * out_channels + 1))
+
+
+def _narrowed(s: Sketch, length: int, channels: int, attention: int) -> None:
+    """The rest of a token-to-token block after its keys, queries and values."""
+    s.shape = (length, channels)
+    s.matmul(attention).linear(channels).norm()
+    mlp(s, hidden_channels=channels)
+
+
+def _wide(s: Sketch, mlp_ratio: float) -> int:
+    """Hidden width of an MLP; ShapeError when it would be empty."""
+    width = int(s.channels * mlp_ratio)
+    positive(mlp_width=width)
+    return width
