@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nas.search.samplers.encoding import Coder
 from nas.space.decide import Decisions
 from nas.space.parse import parse_file
 from nas.space.search_space import SearchSpace
@@ -33,6 +34,7 @@ class Table:
 
     name: str
     space: SearchSpace
+    coder: Coder
     rows: Mapping[tuple[object, ...], int]
     runs: np.ndarray
     test: np.ndarray
@@ -75,7 +77,7 @@ def nas_bench_201(dataset: str = "cifar10") -> Table:
     columns = [frame[_EDGES[key.removeprefix("cell.")]].map(labels) for key in space.holes]
     twice = 2 if dataset == "cifar100" else 1
     return Table(
-        name=f"nas_bench_201/{dataset}", space=space, floor=FLOOR[dataset],
+        name=f"nas_bench_201/{dataset}", space=space, coder=Coder(space), floor=FLOOR[dataset],
         rows={labelled: i for i, labelled in enumerate(zip(*columns, strict=True))},
         runs=frame[[f"{dataset}_val_200_run{i}" for i in range(3)]].to_numpy(float),
         test=frame[f"{dataset}_test_200"].to_numpy(float),

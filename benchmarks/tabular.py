@@ -54,8 +54,8 @@ Maker = Callable[[Problem], BaseSampler]
 
 OURS: dict[str, Maker] = {
     "auto": lambda p: SurrogateSampler(
-        p.table.space, seed=p.seed, known=lambda a: p.known(a.decisions)),
-    "auto (latency modelled)": lambda p: SurrogateSampler(p.table.space, seed=p.seed),
+        p.table.space, seed=p.seed, known=lambda a: p.known(a.decisions), coder=p.table.coder),
+    "auto (latency modelled)": lambda p: SurrogateSampler(p.table.space, seed=p.seed, coder=p.table.coder),
     "random": lambda p: RandomSampler(p.table.space, seed=p.seed),
     "regularized evolution": lambda p: RegularizedEvolutionSampler(p.table.space, seed=p.seed, population=10, sample=5),
 }  # fmt: skip

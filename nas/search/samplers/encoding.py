@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nas.errors import NasError
 from nas.net.graph import Call, Graph, Node
+from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace
@@ -34,6 +36,9 @@ LONGEST = 4
 
 SUBTREE = 2
 """Height of the subtrees that are counted."""
+
+MEMORY = 20_000
+"""Architectures that are remembered."""
 
 _WIDTHS = frozenset({"in_channels", "out_channels", "num_classes", "num_features"})
 
@@ -49,12 +54,8 @@ class Code(NamedTuple):
     size: Bag
 
 
-def encode(space: SearchSpace, architecture: Architecture, graph: Graph | None = None) -> Code:
-    """The architecture in all views; ``graph`` is its lowered graph, if it is at hand.
-
-    Raises ShapeError where the architecture cannot be lowered.
-    """
-    graph = graph or lower(architecture)
+def encode(space: SearchSpace, architecture: Architecture, graph: Graph) -> Code:
+    """The architecture of the space, whose lowered graph is ``graph``, in all views."""
     paths: Counter[str] = Counter()
     trees: Counter[str] = Counter()
     size: Bag = {"num_params": math.log(1 + graph.num_params), "macs": math.log(1 + graph.macs)}
@@ -64,6 +65,37 @@ def encode(space: SearchSpace, architecture: Architecture, graph: Graph | None =
         trees.update({f"{cell.name}:{tree}": count for tree, count in _subtrees(steps)})
         size |= {f"{cell.name}:{name}": value for name, value in _depths(cell, steps).items()}
     return Code(_one_hot(space, architecture.decisions), _logs(paths), _logs(trees), size)
+
+
+class Coded(NamedTuple):
+    """An architecture of a space: its encoding, its decisions and its identity."""
+
+    code: Code
+    decisions: Decisions
+    identity: str
+
+
+class Coder:
+    """Encodes architectures of a space by their decisions, and remembers them. Samplers of one space may share it."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._known: dict[tuple[tuple[str, str], ...], Coded | None] = {}
+
+    def __call__(self, decisions: Decisions) -> Coded | None:
+        """None where there is no such architecture: decisions that are missing or not the space's, or shapes that clash."""
+        key = tuple(sorted((name, repr(label)) for name, label in decisions.items()))
+        if key not in self._known:
+            if len(self._known) >= MEMORY:
+                self._known.clear()
+            try:
+                architecture = self.space.architecture(decisions)
+                graph = lower(architecture)
+                code = encode(self.space, architecture, graph)
+                self._known[key] = Coded(code, architecture.decisions, identity(graph))
+            except NasError:
+                self._known[key] = None
+        return self._known[key]
 
 
 def matrix(bags: Sequence[Mapping[str, float]]) -> np.ndarray:

@@ -19,19 +19,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.errors import NasError, UsageError
-from nas.net.identity import identity
-from nas.net.lower import lower
+from nas.errors import UsageError
 from nas.search.objectives import nondominated
 from nas.search.samplers.base import SpaceSampler
 from nas.search.samplers.beliefs import Beliefs, Point
-from nas.search.samplers.encoding import encode
+from nas.search.samplers.encoding import MEMORY, Coded, Coder
 from nas.search.samplers.gaussian_process import Array
 from nas.search.samplers.ranking import losses, order, violation
 from nas.search.samplers.regularized_evolution import mutate
@@ -41,9 +38,6 @@ from nas.space.search_space import Architecture, SearchSpace
 
 Known = Callable[[Architecture], Mapping[str, float]]
 
-MEMORY = 20_000
-"""Architectures whose encoding is remembered."""
-
 LISTED = 100_000
 """A space of fewer architectures is searched to its end for one that is new."""
 
@@ -51,24 +45,17 @@ PARENTS = 10
 """Best trials whose mutants are candidates."""
 
 
-class _Known(NamedTuple):
-    """What an architecture tells without training."""
-
-    point: Point
-    identity: str
-
-
 class SurrogateSampler(SpaceSampler):
     """``startup`` random trials, then those of the greatest expected improvement among ``candidates``.
 
     ``known``: metrics of an architecture that need no training (latency, num_params), by the names that the study has for
     its objectives; asked for every candidate. ``history``: the model is fitted to at most so many trials, half of them the
-    best and half the youngest. Raises UsageError for sizes that cannot be.
+    best and half the youngest. ``coder``: one to share with others of this space. Raises UsageError for sizes that cannot be.
     """
 
     def __init__(
         self, space: SearchSpace, *, seed: int | None = None, known: Known | None = None, startup: int = 10,
-        candidates: int = 200, history: int = 300,
+        candidates: int = 200, history: int = 300, coder: Coder | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, seed=seed)
         if startup < 2 or candidates < 10 or history < 20:
@@ -76,15 +63,16 @@ class SurrogateSampler(SpaceSampler):
                              expected="startup of 2, candidates of 10, history of 20 or more")  # fmt: skip
         self.startup, self.candidates, self.cap = startup, candidates, history
         self._ask = known
-        # Both only save time: what is missing here is made again from the study.
-        self._seen: dict[Hashable, _Known | None] = {}
+        # These only save time: what is missing here is made again from the study.
+        self._coder = coder or Coder(space)
+        self._known: dict[str, Mapping[str, float]] = {}
         self._fits: dict[Hashable, Array] = {}
 
     # -- the strategy ------------------------------------------------------------------------------------------------
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         past = self._ours(study, but=trial.number)
-        taken = {self._look(self.decisions(t)).identity for t in past}
+        taken = self._taken(past)
         done = _informative(past)
         if len(done) < 2 or sum(t.state != TrialState.FAIL for t in past) < self.startup:
             return self._new(rng, taken)
@@ -94,8 +82,8 @@ class SurrogateSampler(SpaceSampler):
         pool = self._pool(parents, rng, taken)
         if not pool:
             return self._new(rng, taken)
-        pending = [self.point(self.decisions(t)) for t in past if not t.state.is_finished()]
-        gain = beliefs.gain(pending, [self.point(c) for c in pool], np.random.default_rng(rng.getrandbits(64)))
+        pending = self._points([self.decisions(t) for t in past if not t.state.is_finished()])
+        gain = beliefs.gain(pending, self._points(pool), np.random.default_rng(rng.getrandbits(64)))
         return pool[int(gain.argmax())]
 
     def recommend(self, study: Study) -> list[int]:
@@ -117,7 +105,7 @@ class SurrogateSampler(SpaceSampler):
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
 
         def of(trials: Sequence[FrozenTrial]) -> Beliefs:
-            points = [self.point(self.decisions(t)) for t in trials]
+            points = self._points([self.decisions(t) for t in trials])
             return Beliefs(points, losses(trials, study.directions), names, signs)
 
         base = _selected(done[: _milestone(len(done), self.startup)], study, self.cap)
@@ -135,7 +123,7 @@ class SurrogateSampler(SpaceSampler):
         """Finished trials, the youngest, and whether each failed or broke a limit."""
         ended = [t for t in past if t.state in (TrialState.COMPLETE, TrialState.FAIL)][-self.cap :]
         broken = [t.state == TrialState.FAIL or violation(t) > 0 for t in ended]
-        return [self.point(self.decisions(t)) for t in ended], np.array(broken, dtype=float)
+        return self._points([self.decisions(t) for t in ended]), np.array(broken, dtype=float)
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
@@ -151,7 +139,7 @@ class SurrogateSampler(SpaceSampler):
 
         pool: dict[str, Decisions] = {}
         for decisions in islice(endless(), 2 * self.candidates):
-            known = self._know(decisions)
+            known = self._coder(decisions)
             if known and known.identity not in taken:
                 pool.setdefault(known.identity, decisions)
             if len(pool) == self.candidates:
@@ -162,7 +150,7 @@ class SurrogateSampler(SpaceSampler):
         """A random architecture that is not taken; any, once there is no other."""
         fallback = self.space.sample(rng).decisions
         for decisions in self._random(rng):
-            known = self._know(decisions)
+            known = self._coder(decisions)
             if known and known.identity not in taken:
                 return decisions
             fallback = decisions if known else fallback
@@ -177,34 +165,26 @@ class SurrogateSampler(SpaceSampler):
 
     # -- what is known of an architecture ------------------------------------------------------------------------------
 
-    def _know(self, decisions: Decisions) -> _Known | None:
-        """None where the architecture cannot be."""
-        key = tuple(sorted((name, repr(label)) for name, label in decisions.items()))
-        if key not in self._seen:
-            if len(self._seen) >= MEMORY:
-                self._seen.clear()
-            try:
-                architecture = self.space.architecture(decisions)
-                graph = lower(architecture)
-                exact = dict(self._ask(architecture)) if self._ask else {}
-                self._seen[key] = _Known(Point(encode(self.space, architecture, graph), exact), identity(graph))
-            except NasError:
-                self._seen[key] = None
-        return self._seen[key]
+    def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
+        return {coded.identity for t in trials if (coded := self._coder(self.decisions(t)))}
 
-    def _look(self, decisions: Decisions) -> _Known:
-        known = self._know(decisions)
-        assert known is not None
-        return known
+    def _points(self, many: Sequence[Decisions]) -> list[Point]:
+        """The architectures as the model sees them."""
+        return [self._point(coded) for decisions in many if (coded := self._coder(decisions))]
 
-    def point(self, decisions: Decisions) -> Point:
-        """The architecture as the model sees it."""
-        return self._look(decisions).point
+    def _point(self, coded: Coded) -> Point:
+        if self._ask is None:
+            return Point(coded.code, {})
+        if coded.identity not in self._known:
+            if len(self._known) >= MEMORY:
+                self._known.clear()
+            self._known[coded.identity] = dict(self._ask(self.space.architecture(coded.decisions)))
+        return Point(coded.code, self._known[coded.identity])
 
     def _ours(self, study: Study, but: int | None = None) -> list[FrozenTrial]:
         """The trials that are architectures of this space (and not of another page, or half asked)."""
         trials = study.get_trials(deepcopy=False)
-        return [t for t in trials if t.number != but and self._know(self.decisions(t)) is not None]
+        return [t for t in trials if t.number != but and self._coder(self.decisions(t))]
 
 
 def _informative(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
