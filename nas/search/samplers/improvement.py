@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 Array = np.ndarray
 
-DRAWS = 32
+DRAWS = 16
 DIRECTIONS = 128
 
 
@@ -59,8 +59,10 @@ def directions(count: int) -> Array:
 def reach(losses: Array, reference: Array, along: Array) -> Array:
     """How far each point dominates along each direction: ... x directions, for losses ... x objectives."""
     room = np.maximum(reference - losses, 0.0)
-    nearest = np.min(room[..., None, :] / along, axis=-1)
-    far: Array = nearest ** losses.shape[-1]
+    nearest = room[..., 0, None] * (1 / along[:, 0])
+    for k in range(1, along.shape[1]):
+        np.minimum(nearest, room[..., k, None] * (1 / along[:, k]), out=nearest)
+    far: Array = nearest ** along.shape[1]
     return far
 
 

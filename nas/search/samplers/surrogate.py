@@ -34,7 +34,7 @@ from nas.search.samplers.ranking import losses, order, violation
 from nas.search.samplers.regularized_evolution import mutate
 from nas.space.decide import Decisions
 from nas.space.plan import enumerate_decisions
-from nas.space.search_space import Architecture, SearchSpace
+from nas.space.search_space import Architecture, SearchSpace, draw
 
 Known = Callable[[Architecture], Mapping[str, float]]
 
@@ -65,8 +65,10 @@ class SurrogateSampler(SpaceSampler):
         self._ask = known
         # These only save time: what is missing here is made again from the study.
         self._coder = coder or Coder(space)
-        self._known: dict[str, Mapping[str, float]] = {}
+        self._known: dict[Hashable, Mapping[str, float]] = {}
         self._fits: dict[Hashable, Array] = {}
+        self._free = [key for key, known in self.flat.items() if not known.single()]
+        self._independent = bool(self._free) and not any(decision.below for decision in space.plan)
 
     # -- the strategy ------------------------------------------------------------------------------------------------
 
@@ -127,33 +129,43 @@ class SurrogateSampler(SpaceSampler):
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
-    def _pool(self, parents: Sequence[Decisions], rng: random.Random, taken: set[str]) -> list[Decisions]:
+    def _pool(self, parents: Sequence[Decisions], rng: random.Random, taken: set[Hashable]) -> list[Decisions]:
         """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random."""
 
         def endless() -> Iterator[Decisions]:
             while True:
                 for parent in parents:
-                    yield from (near := [mutate(self.space, parent, rng) for _ in range(3)])
-                    yield mutate(self.space, near[0], rng)
+                    yield from (near := [self._mutant(parent, rng) for _ in range(3)])
+                    yield self._mutant(near[0], rng)
                     yield self.space.sample(rng).decisions
 
-        pool: dict[str, Decisions] = {}
+        pool: dict[Hashable, Decisions] = {}
         for decisions in islice(endless(), 2 * self.candidates):
-            known = self._coder(decisions)
-            if known and known.identity not in taken:
-                pool.setdefault(known.identity, decisions)
+            coded = self._coder(decisions)
+            if coded and (key := self._key(coded)) not in taken:
+                pool.setdefault(key, decisions)
             if len(pool) == self.candidates:
                 break
         return list(pool.values())
 
-    def _new(self, rng: random.Random, taken: set[str]) -> Decisions:
+    def _mutant(self, parent: Decisions, rng: random.Random) -> Decisions:
+        """:func:`mutate`, without its walk through the page where no decision depends on another."""
+        if not self._independent:
+            return mutate(self.space, parent, rng)
+        key = rng.choice(self._free)
+        label = parent[key]
+        while label == parent[key]:
+            label = draw(self.space.holes[key], rng)
+        return {**parent, key: label}
+
+    def _new(self, rng: random.Random, taken: set[Hashable]) -> Decisions:
         """A random architecture that is not taken; any, once there is no other."""
         fallback = self.space.sample(rng).decisions
         for decisions in self._random(rng):
-            known = self._coder(decisions)
-            if known and known.identity not in taken:
+            coded = self._coder(decisions)
+            if coded and self._key(coded) not in taken:
                 return decisions
-            fallback = decisions if known else fallback
+            fallback = decisions if coded else fallback
         return fallback
 
     def _random(self, rng: random.Random) -> Iterator[Decisions]:
@@ -165,8 +177,13 @@ class SurrogateSampler(SpaceSampler):
 
     # -- what is known of an architecture ------------------------------------------------------------------------------
 
-    def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
-        return {coded.identity for t in trials if (coded := self._coder(self.decisions(t)))}
+    def _key(self, coded: Coded) -> Hashable:
+        """What makes an architecture another one: its identity; and where a spelling costs more (as on a device that
+        computes what nothing reads), what it costs."""
+        return coded.identity, *sorted(self._point(coded).known.items())
+
+    def _taken(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
+        return {self._key(coded) for t in trials if (coded := self._coder(self.decisions(t)))}
 
     def _points(self, many: Sequence[Decisions]) -> list[Point]:
         """The architectures as the model sees them."""
@@ -175,11 +192,12 @@ class SurrogateSampler(SpaceSampler):
     def _point(self, coded: Coded) -> Point:
         if self._ask is None:
             return Point(coded.code, {})
-        if coded.identity not in self._known:
+        key = tuple(coded.decisions.items())
+        if key not in self._known:
             if len(self._known) >= MEMORY:
                 self._known.clear()
-            self._known[coded.identity] = dict(self._ask(self.space.architecture(coded.decisions)))
-        return Point(coded.code, self._known[coded.identity])
+            self._known[key] = dict(self._ask(self.space.architecture(coded.decisions)))
+        return Point(coded.code, self._known[key])
 
     def _ours(self, study: Study, but: int | None = None) -> list[FrozenTrial]:
         """The trials that are architectures of this space (and not of another page, or half asked)."""
