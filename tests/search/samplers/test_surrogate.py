@@ -23,7 +23,7 @@ SMALL = """
 name: small
 network:
   - {name: stem, op: conv_bn, kernel_size: 3, out_channels: {choice: [8, 16, 24, 32]}}
-  - {name: a, op: {choice: {conv: relu_conv_bn, sep: sep_conv, skip: identity}}, kernel_size: 3}
+  - {name: a, op: {choice: {conv: relu_conv_bn, sep: sep_conv}}, kernel_size: 3}
   - {name: b, op: relu_conv_bn, kernel_size: {choice: [1, 3, 5]}}
   - global_avg_pool
   - classifier
