@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from optuna.trial import TrialState
 
 from benchmarks.tables import Table, nas_bench_201
 from nas.search.objectives import nondominated
-from nas.search.samplers import RandomSampler, RegularizedEvolutionSampler, distributions, suggest
+from nas.search.samplers import RandomSampler, RegularizedEvolutionSampler, suggest
 from nas.search.samplers.surrogate import SurrogateSampler
 
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500)
@@ -111,7 +110,8 @@ def recommended(study: optuna.Study, sampler: BaseSampler) -> list[int]:
         return sampler.recommend(study)
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     losses = np.array([[-trial.values[0], *trial.values[1:]] for trial in done])
-    return [trial.number for trial, best in zip(done, nondominated(losses), strict=True) if best][:1 if len(losses[0]) == 1 else None]
+    front = [trial.number for trial, best in zip(done, nondominated(losses), strict=True) if best]
+    return front[:1] if losses.shape[1] == 1 else front
 
 
 def score(problem: Problem, rows: Sequence[int]) -> float:
@@ -161,7 +161,8 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
-    options.add_argument("--strategies", nargs="+", default=[n for n in STRATEGIES if n not in ("Optuna GP", "auto (latency modelled)")], choices=list(STRATEGIES))
+    usual = [name for name in STRATEGIES if name not in ("Optuna GP", "auto (latency modelled)")]
+    options.add_argument("--strategies", nargs="+", default=usual, choices=list(STRATEGIES))
     options.add_argument("--devices", nargs="*", default=[""], help="latencies to be the second objective; all: every one")
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--evaluations", type=int, default=200)
@@ -179,7 +180,7 @@ def main() -> None:
                 part = measure(table, [name], chosen.seeds, chosen.evaluations, device or None, workers)
                 told = summary(part)
                 cells = "  ".join(f"{r.evaluations}:{r.mean:.3f}±{r.error:.3f}" for r in told.itertuples())
-                print(f"{table.name} {device} w{workers} {name:32s} {cells}  ceiling {told.ceiling[0]:.3f} {told.wall_s.max():.1f}s", flush=True)
+                print(f"{table.name} {device} w{workers} {name:32s} {cells}  ceiling {told.ceiling[0]:.3f}", flush=True)
                 parts.append(part)
     if chosen.out:
         summary(pd.concat(parts)).to_csv(chosen.out, index=False)

@@ -24,7 +24,7 @@ def table():
 
 
 def test_rows_are_the_official_ones(table):
-    skips = {key: "skip_connect" for key in table.space.holes}
+    skips = dict.fromkeys(table.space.holes, "skip_connect")
     assert table.row(skips) == 1835
     assert len(table.rows) == 15625
     assert (table.test.argmax(), round(float(table.test.max()), 2)) == (6111, 94.37)
@@ -45,8 +45,8 @@ def test_the_whole_table_is_the_unit_of_hypervolume(table):
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_auto_keeps_its_bounds(table):
-    found = [curve(Problem(table, seed), "auto", 75)[75] for seed in range(2)]
-    assert np.mean(found) > 94.1
+    found = [curve(Problem(table, seed), "auto", 50)[50] for seed in range(2)]
+    assert np.mean(found) > 93.9
     random = [curve(Problem(table, seed), "random", 100)[100] for seed in range(20)]
     assert 93.5 < np.mean(random) < 94.0
 

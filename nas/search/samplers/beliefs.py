@@ -53,7 +53,8 @@ class Beliefs:
         return logs
 
     def _column(self, k: int, points: Sequence[Point]) -> Array:
-        return self._log(k, self._signs[k] * np.array([point.known[self._exact[k]] for point in points], dtype=float))
+        column = np.array([point.known[self._exact[k]] for point in points], dtype=float)
+        return self._log(k, self._signs[k] * column)
 
     def fit(self) -> Array:
         """Hyperparameters, modelled objectives x theirs."""
@@ -101,11 +102,12 @@ class Beliefs:
             several = self._several
             believed[:, k] = unwarp(mean, self._losses[:, k]) if several else mean
             drawn[:, :, k] = unwarp(points, self._losses[:, k]) if several else points
-        return self._improvement(believed, drawn) * self._allowed(pool)
+        gain: Array = self._improvement(believed, drawn) * self._allowed(pool)
+        return gain
 
     def _improvement(self, believed: Array, drawn: Array) -> Array:
-        best = believed.min(axis=0)
-        reference = np.minimum(believed.max(axis=0), best + WORST * (np.median(believed, axis=0) - best))
+        best: Array = believed.min(axis=0)
+        reference: Array = np.minimum(believed.max(axis=0), best + WORST * (np.median(believed, axis=0) - best))
         if not self._several:
             reference = believed.max(axis=0) + 10.0  # plain expected improvement: far away, it does not matter where
         unit = np.maximum(reference - best, 1e-9)

@@ -107,5 +107,5 @@ def _distances(left: Views, right: Views, scale: Sequence[float]) -> Array:
 
 
 def _squared(left: Array, right: Array) -> Array:
-    squares: Array = (left * left).sum(1)[:, None] + (right * right).sum(1)[None] - 2 * left @ right.T
-    return np.maximum(squares, 0.0)
+    squares: Array = np.maximum((left * left).sum(1)[:, None] + (right * right).sum(1)[None] - 2 * left @ right.T, 0.0)
+    return squares

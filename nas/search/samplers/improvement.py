@@ -22,7 +22,7 @@ def warp(losses: Array) -> Array:
 
     Accuracies of random architectures are far from normal: a few that hardly learn would fix the scale of the rest.
     """
-    values, place, counts = np.unique(losses, return_inverse=True, return_counts=True)
+    _values, place, counts = np.unique(losses, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - 0.5 * counts
     scores: Array = ndtri(ranks / len(losses))[place]
     return scores
@@ -42,8 +42,9 @@ def unwarp(scores: Array, losses: Array) -> Array:
 
 def draws(mean: Array, deviation: Array, rng: np.random.Generator) -> Array:
     """Draws x points: the same even quantiles of each point's normal distribution, in an order of their own."""
-    quantiles = rng.permutation(ndtri((np.arange(DRAWS) + 0.5) / DRAWS))
-    return mean + quantiles[:, None] * deviation
+    quantiles: Array = rng.permutation(ndtri((np.arange(DRAWS) + 0.5) / DRAWS))
+    points: Array = mean + quantiles[:, None] * deviation
+    return points
 
 
 def directions(count: int) -> Array:

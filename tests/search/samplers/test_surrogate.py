@@ -98,7 +98,7 @@ def test_better_than_random_by_a_wide_margin():
     space = SearchSpace(parse_text(FLAT))
     rng = np.random.default_rng(0)
     ours, chance = [], []
-    for seed in range(3):
+    for seed in range(2):
         noisy = lambda a: additive(a) + 0.02 * rng.standard_normal()  # noqa: E731
         study = search(space, noisy, sampler := SurrogateSampler(space, seed=seed), 40)
         [best] = sampler.recommend(study)
@@ -186,7 +186,7 @@ def test_expected_improvement_of_certain_points_is_the_hypervolume_they_add():
 def test_equal_networks_have_equal_graph_views():
     page = next(p for p in PAGES if p.stem == "nas_bench_201")
     space = SearchSpace(parse_file(page))
-    dead = {key: "none" for key in space.holes} | {"cell.node3.from0": "nor_conv_3x3"}
+    dead = dict.fromkeys(space.holes, "none") | {"cell.node3.from0": "nor_conv_3x3"}
     one, other = (space.architecture(dead | {"cell.node1.from0": op}) for op in ("nor_conv_1x1", "skip_connect"))
     codes = [encode(space, a, lower(a)) for a in (one, other)]
     assert codes[0][1:] == codes[1][1:]
