@@ -55,7 +55,7 @@ class SurrogateSampler(SpaceSampler):
 
     def __init__(
         self, space: SearchSpace, *, seed: int | None = None, known: Known | None = None, startup: int = 10,
-        candidates: int = 200, history: int = 300, coder: Coder | None = None,
+        candidates: int = 128, history: int = 300, coder: Coder | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, seed=seed)
         if startup < 2 or candidates < 10 or history < 20:
