@@ -1,0 +1,139 @@
+"""What a study's trials make one believe about architectures, those in it and others: all objectives together.
+
+An objective that is known without training is taken as it is; each other has a Gaussian process on normal scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr
+
+from nas.search.objectives import nondominated
+from nas.search.samplers.encoding import VIEWS, Code, matrix
+from nas.search.samplers.gaussian_process import Array, GaussianProcess, default, fit
+from nas.search.samplers.improvement import DRAWS, draws, expected_improvement, unwarp, warp
+from nas.search.samplers.ranking import crowding, ranks
+
+WORST = 3.0
+"""The hypervolume's reference point, in each objective: so many times as far from the best trial as the median is, and not
+beyond the worst. Measured on NAS-Bench-201: where the worst trials set it, as those that learn nothing do, or where it is
+near the median, one end of the front is searched at the cost of the other."""
+
+
+class Point(NamedTuple):
+    """An architecture: its encoding, and the metrics that are known of it."""
+
+    code: Code
+    known: Mapping[str, float]
+
+
+class Beliefs:
+    """Trials at ``points`` with ``losses`` (trials x objectives, to be minimised), which are ``signs`` times the metrics
+    ``names``. First :meth:`fit`, or hyperparameters from an earlier fit, to :meth:`smoothen`; then ask.
+    """
+
+    def __init__(self, points: Sequence[Point], losses: Array, names: Sequence[str], signs: Sequence[float]) -> None:
+        self._points, self._losses, self._signs = list(points), losses.copy(), signs
+        self._exact = {k: name for k, name in enumerate(names) if all(name in point.known for point in points)}
+        self._logs = {k for k, sign in enumerate(signs) if sign > 0 and (losses[:, k] > 0).all()}
+        for k in range(losses.shape[1]):
+            self._losses[:, k] = self._column(k, self._points) if k in self._exact else self._log(k, losses[:, k])
+        self._modelled = [k for k in range(losses.shape[1]) if k not in self._exact]
+        self._scores = {k: warp(self._losses[:, k]) for k in self._modelled}
+        self._theta: Array = np.empty(0)
+        self._limits: tuple[list[Point], Array] = ([], np.empty(0))
+        self.smooth = self._losses
+
+    def _log(self, k: int, column: Array) -> Array:
+        """Positive costs as logarithms: twice as slow is as much at 1 ms as at 10."""
+        logs: Array = np.log(np.maximum(column, 1e-12)) if k in self._logs else column
+        return logs
+
+    def _column(self, k: int, points: Sequence[Point]) -> Array:
+        column = np.array([point.known[self._exact[k]] for point in points], dtype=float)
+        return self._log(k, self._signs[k] * column)
+
+    def fit(self) -> Array:
+        """Hyperparameters, modelled objectives x theirs."""
+        views = _views(self._points, len(self._points))
+        return np.array([fit(views, self._scores[k]) for k in self._modelled])
+
+    def smoothen(self, theta: Array) -> None:
+        """Put into ``smooth`` what the trials' losses are without the noise of a single training."""
+        self._theta = theta
+        views = _views(self._points, len(self._points))
+        self.smooth = self._losses.copy()
+        for row, k in zip(theta, self._modelled, strict=True):
+            mean, _ = GaussianProcess(views, self._scores[k], row).predict(views)
+            self.smooth[:, k] = unwarp(mean, self._losses[:, k]) if self._several else mean
+
+    @property
+    def _several(self) -> bool:
+        return len(self._signs) > 1
+
+    def learn_limits(self, points: Sequence[Point], broken: Array) -> None:
+        """Where trials failed or broke a limit (1) and where not (0)."""
+        self._limits = (list(points), broken)
+
+    def best(self, count: int) -> list[int]:
+        """Indices of the best trials; of several objectives by front, then the less crowded."""
+        level = ranks(self.smooth) if self._several else self.smooth[:, 0]
+        lonely = crowding(self.smooth, level) if self._several else np.zeros(len(level))
+        return [int(i) for i in np.lexsort((-lonely, level))[:count]]
+
+    def gain(self, pending: Sequence[Point], pool: Sequence[Point], rng: np.random.Generator) -> Array:
+        """What each of the pool is expected to add to the trials and those pending."""
+        views = _views([*self._points, *pending, *pool], len(self._points))
+        ends = [len(self._points), len(self._points) + len(pending)]
+        seen, held, tried = ([v[: ends[0]] for v in views], [v[: ends[1]] for v in views], [v[ends[1] :] for v in views])
+        believed, drawn = np.empty((ends[1], len(self._signs))), np.empty((DRAWS, len(pool), len(self._signs)))
+        for k in self._exact:
+            believed[:, k] = self._column(k, [*self._points, *pending])
+            drawn[:, :, k] = self._column(k, pool)
+        for row, k in zip(self._theta, self._modelled, strict=True):
+            process, scores = GaussianProcess(seen, self._scores[k], row), self._scores[k]
+            if pending:
+                scores = np.r_[scores, process.predict([v[ends[0] :] for v in held])[0]]
+                process = GaussianProcess(held, scores, row)
+            mean, points = process.predict(held)[0], draws(*process.predict(tried), rng)
+            several = self._several
+            believed[:, k] = unwarp(mean, self._losses[:, k]) if several else mean
+            drawn[:, :, k] = unwarp(points, self._losses[:, k]) if several else points
+        gain: Array = self._improvement(believed, drawn) * self._allowed(pool)
+        return gain
+
+    def _improvement(self, believed: Array, drawn: Array) -> Array:
+        best: Array = believed.min(axis=0)
+        reference: Array = np.minimum(believed.max(axis=0), best + WORST * (np.median(believed, axis=0) - best))
+        if not self._several:
+            reference = believed.max(axis=0) + 10.0  # plain expected improvement: far away, it does not matter where
+        unit = np.maximum(reference - best, 1e-9)
+        return expected_improvement(drawn / unit, believed[nondominated(believed)] / unit, reference / unit)
+
+    def _allowed(self, pool: Sequence[Point]) -> Array:
+        """The odds that a candidate neither fails nor breaks a limit."""
+        points, broken = self._limits
+        if not broken.any():
+            return np.ones(len(pool))
+        views = _views([*points, *pool], len(points))
+        seen, share, spread = [v[: len(points)] for v in views], broken.mean(), max(float(broken.std()), 0.1)
+        targets = (broken - share) / spread
+        process = GaussianProcess(seen, targets, fit(seen, targets) if broken.sum() > 2 else default(len(views)))
+        mean, deviation = process.predict([v[len(points) :] for v in views])
+        odds: Array = ndtr(((0.5 - share) / spread - mean) / np.maximum(deviation, 0.1))
+        return odds
+
+
+def _views(points: Sequence[Point], train: int) -> list[Array]:
+    """The encodings as matrices; sizes are in standard deviations of the first ``train`` rows."""
+    found = []
+    for view in VIEWS:
+        table = matrix([getattr(point.code, view) for point in points])
+        if view == "size":
+            spread = table[:train].std(axis=0)
+            table = (table - table[:train].mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
+        found.append(table)
+    return found

@@ -1,0 +1,228 @@
+"""A surrogate that learns from all trials which candidate is worth training next: our own strategy.
+
+The scheme of BANANAS (White et al. 2021, arXiv:1910.11858) and NAS-BOWL (Ru et al. 2021, arXiv:2006.07556): fit a model to
+the trials, score mutants of the best ones and random architectures, take the one with the greatest expected improvement.
+What differs:
+
+- the model is a Gaussian process on four views of the lowered graph at once (:mod:`.encoding`), each with a length scale
+  of its own, on normal scores instead of values: it needs neither pretraining nor a tuned network;
+- the best is what the model holds to be best: a lucky training does not mislead, and :meth:`SurrogateSampler.recommend`
+  gives that one as the result;
+- several objectives: expected growth of the hypervolume; a metric that is ``known`` without training is not modelled;
+- trials in flight count as if they had come out as predicted, so that asking again for the next worker gives another one;
+- an architecture that was tried, under whatever spelling, is not proposed again;
+- trials that failed or broke a limit teach one more model where not to look.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.errors import UsageError
+from nas.search.objectives import nondominated
+from nas.search.samplers.base import SpaceSampler
+from nas.search.samplers.beliefs import Beliefs, Point
+from nas.search.samplers.encoding import MEMORY, Coded, Coder
+from nas.search.samplers.gaussian_process import Array
+from nas.search.samplers.ranking import losses, order, violation
+from nas.search.samplers.regularized_evolution import mutate
+from nas.space.decide import Decisions
+from nas.space.plan import enumerate_decisions
+from nas.space.search_space import Architecture, SearchSpace, draw
+
+Known = Callable[[Architecture], Mapping[str, float]]
+
+LISTED = 100_000
+"""A space of fewer architectures is searched to its end for one that is new."""
+
+PARENTS = 10
+"""Best trials whose mutants are candidates."""
+
+
+class SurrogateSampler(SpaceSampler):
+    """``startup`` random trials, then those of the greatest expected improvement among ``candidates``.
+
+    ``known``: metrics of an architecture that need no training (latency, num_params), by the names that the study has for
+    its objectives; asked for every candidate. ``history``: the model is fitted to at most so many trials, half of them the
+    best and half the youngest. ``coder``: one to share with others of this space. Raises UsageError for sizes that cannot be.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int | None = None, known: Known | None = None, startup: int = 10,
+        candidates: int = 128, history: int = 300, coder: Coder | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(space, seed=seed)
+        if startup < 2 or candidates < 10 or history < 20:
+            raise UsageError("a surrogate needs trials and candidates", got=f"{startup=}, {candidates=}, {history=}",
+                             expected="startup of 2, candidates of 10, history of 20 or more")  # fmt: skip
+        self.startup, self.candidates, self.cap = startup, candidates, history
+        self._ask = known
+        # These only save time: what is missing here is made again from the study.
+        self._coder = coder or Coder(space)
+        self._known: dict[Hashable, Mapping[str, float]] = {}
+        self._fits: dict[Hashable, Array] = {}
+        self._free = [key for key, known in self.flat.items() if not known.single()]
+        self._independent = bool(self._free) and not any(decision.below for decision in space.plan)
+
+    # -- the strategy ------------------------------------------------------------------------------------------------
+
+    def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
+        past = self._ours(study, but=trial.number)
+        taken = self._taken(past)
+        done = _informative(past)
+        if len(done) < 2 or sum(t.state != TrialState.FAIL for t in past) < self.startup:
+            return self._new(rng, taken)
+        beliefs, trials = self._beliefs(study, done)
+        beliefs.learn_limits(*self._limits(past))
+        parents = [self.decisions(trials[i]) for i in beliefs.best(PARENTS)]
+        pool = self._pool(parents, rng, taken)
+        if not pool:
+            return self._new(rng, taken)
+        pending = self._points([self.decisions(t) for t in past if not t.state.is_finished()])
+        gain = beliefs.gain(pending, self._points(pool), np.random.default_rng(rng.getrandbits(64)))
+        return pool[int(gain.argmax())]
+
+    def recommend(self, study: Study) -> list[int]:
+        """Numbers of the trials that the model holds to be the best: one, or a front. Those that break a limit least."""
+        done = _informative(self._ours(study))
+        least = min((violation(t) for t in done), default=0.0)
+        done = [t for t in done if violation(t) <= least]
+        if len(done) < self.startup:
+            table = losses(done, study.directions)
+        else:
+            beliefs, done = self._beliefs(study, done)
+            table = beliefs.smooth
+        front = [done[i].number for i in np.flatnonzero(nondominated(table))]
+        return front[:1] if len(study.directions) == 1 else front
+
+    def _beliefs(self, study: Study, done: Sequence[FrozenTrial]) -> tuple[Beliefs, list[FrozenTrial]]:
+        """A model of these trials (not more than the cap: those are returned), its shape fitted now and then."""
+        names = study.metric_names or ["?"] * len(study.directions)
+        signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
+
+        def of(trials: Sequence[FrozenTrial]) -> Beliefs:
+            points = self._points([self.decisions(t) for t in trials])
+            return Beliefs(points, losses(trials, study.directions), names, signs)
+
+        base = _selected(done[: _milestone(len(done), self.startup)], study, self.cap)
+        key = tuple((t.number, *t.values) for t in base)
+        if key not in self._fits:
+            if len(self._fits) >= 64:
+                self._fits.clear()
+            self._fits[key] = of(base).fit()
+        trials = _selected(done, study, self.cap)
+        beliefs = of(trials)
+        beliefs.smoothen(self._fits[key])
+        return beliefs, trials
+
+    def _limits(self, past: Sequence[FrozenTrial]) -> tuple[list[Point], Array]:
+        """Finished trials, the youngest, and whether each failed or broke a limit."""
+        ended = [t for t in past if t.state in (TrialState.COMPLETE, TrialState.FAIL)][-self.cap :]
+        broken = [t.state == TrialState.FAIL or violation(t) > 0 for t in ended]
+        return self._points([self.decisions(t) for t in ended]), np.array(broken, dtype=float)
+
+    # -- candidates --------------------------------------------------------------------------------------------------
+
+    def _pool(self, parents: Sequence[Decisions], rng: random.Random, taken: set[Hashable]) -> list[Decisions]:
+        """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random."""
+
+        def endless() -> Iterator[Decisions]:
+            while True:
+                for parent in parents:
+                    yield from (near := [self._mutant(parent, rng) for _ in range(3)])
+                    yield self._mutant(near[0], rng)
+                    yield self.space.sample(rng).decisions
+
+        pool: dict[Hashable, Decisions] = {}
+        for decisions in islice(endless(), 2 * self.candidates):
+            coded = self._coder(decisions)
+            if coded and (key := self._key(coded)) not in taken:
+                pool.setdefault(key, decisions)
+            if len(pool) == self.candidates:
+                break
+        return list(pool.values())
+
+    def _mutant(self, parent: Decisions, rng: random.Random) -> Decisions:
+        """:func:`mutate`, without its walk through the page where no decision depends on another."""
+        if not self._independent:
+            return mutate(self.space, parent, rng)
+        key = rng.choice(self._free)
+        label = parent[key]
+        while label == parent[key]:
+            label = draw(self.space.holes[key], rng)
+        return {**parent, key: label}
+
+    def _new(self, rng: random.Random, taken: set[Hashable]) -> Decisions:
+        """A random architecture that is not taken; any, once there is no other."""
+        fallback = self.space.sample(rng).decisions
+        for decisions in self._random(rng):
+            coded = self._coder(decisions)
+            if coded and self._key(coded) not in taken:
+                return decisions
+            fallback = decisions if coded else fallback
+        return fallback
+
+    def _random(self, rng: random.Random) -> Iterator[Decisions]:
+        yield from (self.space.sample(rng).decisions for _ in range(100))
+        if self.space.size() <= LISTED:
+            listed = list(enumerate_decisions(self.space.plan))
+            rng.shuffle(listed)
+            yield from listed
+
+    # -- what is known of an architecture ------------------------------------------------------------------------------
+
+    def _key(self, coded: Coded) -> Hashable:
+        """What makes an architecture another one: its identity; and where a spelling costs more (as on a device that
+        computes what nothing reads), what it costs."""
+        return coded.identity, *sorted(self._point(coded).known.items())
+
+    def _taken(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
+        return {self._key(coded) for t in trials if (coded := self._coder(self.decisions(t)))}
+
+    def _points(self, many: Sequence[Decisions]) -> list[Point]:
+        """The architectures as the model sees them."""
+        return [self._point(coded) for decisions in many if (coded := self._coder(decisions))]
+
+    def _point(self, coded: Coded) -> Point:
+        if self._ask is None:
+            return Point(coded.code, {})
+        key = tuple(coded.decisions.items())
+        if key not in self._known:
+            if len(self._known) >= MEMORY:
+                self._known.clear()
+            self._known[key] = dict(self._ask(self.space.architecture(coded.decisions)))
+        return Point(coded.code, self._known[key])
+
+    def _ours(self, study: Study, but: int | None = None) -> list[FrozenTrial]:
+        """The trials that are architectures of this space (and not of another page, or half asked)."""
+        trials = study.get_trials(deepcopy=False)
+        return [t for t in trials if t.number != but and self._coder(self.decisions(t))]
+
+
+def _informative(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The completed ones that are no copies of others."""
+    return [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("state") != "duplicate"]
+
+
+def _selected(done: Sequence[FrozenTrial], study: Study, cap: int) -> list[FrozenTrial]:
+    """At most ``cap`` trials: half of them the best, the others the youngest of the rest."""
+    if len(done) <= cap:
+        return list(done)
+    keys = order(done, study.directions)
+    best = set(sorted(range(len(done)), key=lambda i: keys[i])[: cap // 2])
+    rest = [i for i in range(len(done)) if i not in best]
+    return [done[i] for i in sorted([*best, *rest[-(cap - len(best)) :]])]
+
+
+def _milestone(count: int, first: int) -> int:
+    """The last of first, first * 1.15, ... that is not beyond ``count``: the model's shape is fitted to so many trials."""
+    found = step = min(first, count)
+    while step <= count:
+        found, step = step, max(step + 1, int(step * 1.15))
+    return found
