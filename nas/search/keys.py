@@ -6,7 +6,7 @@ KEYS = {
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
     "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
-    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2",
+    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2, surrogate",
     "target": "where latency is measured: cpu or cuda (default: the training device)",
     "workers": "trials at a time (default: one a GPU, or one a CPU core)",
     "epochs": "epochs a candidate is trained (default: what the budget allows)",

@@ -12,11 +12,12 @@ from nas.search.samplers.base import SpaceSampler, distributions, suggest
 from nas.search.samplers.flat import NSGAIISampler, TPESampler
 from nas.search.samplers.random_search import RandomSampler
 from nas.search.samplers.regularized_evolution import RegularizedEvolutionSampler
+from nas.search.samplers.surrogate import SurrogateSampler
 from nas.space.search_space import SearchSpace
 
 __all__ = [
-    "STRATEGIES", "NSGAIISampler", "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "TPESampler",
-    "choose_strategy", "distributions", "suggest",
+    "STRATEGIES", "NSGAIISampler", "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "SurrogateSampler",
+    "TPESampler", "choose_strategy", "distributions", "suggest",
 ]  # fmt: skip
 
 STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
@@ -24,6 +25,7 @@ STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
     "regularized_evolution": RegularizedEvolutionSampler,
     "tpe": TPESampler,
     "nsga2": NSGAIISampler,
+    "surrogate": SurrogateSampler,
 })  # fmt: skip
 
 FEW = 20

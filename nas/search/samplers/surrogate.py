@@ -31,7 +31,7 @@ from nas.search.samplers.beliefs import Beliefs, Point
 from nas.search.samplers.encoding import MEMORY, Coded, Coder
 from nas.search.samplers.gaussian_process import Array
 from nas.search.samplers.ranking import losses, order, violation
-from nas.search.samplers.regularized_evolution import mutate
+from nas.search.vary import redraw
 from nas.space.decide import Decisions
 from nas.space.plan import enumerate_decisions
 from nas.space.search_space import Architecture, SearchSpace, draw
@@ -149,9 +149,9 @@ class SurrogateSampler(SpaceSampler):
         return list(pool.values())
 
     def _mutant(self, parent: Decisions, rng: random.Random) -> Decisions:
-        """:func:`mutate`, without its walk through the page where no decision depends on another."""
+        """:func:`redraw`, without its walk through the page where no decision depends on another."""
         if not self._independent:
-            return mutate(self.space, parent, rng)
+            return redraw(self.space, parent, rng)
         key = rng.choice(self._free)
         label = parent[key]
         while label == parent[key]:
