@@ -43,6 +43,9 @@ EPOCH_SECONDS_UNTIMED = 3.0
 TIMED_MACS = 2e9
 """Multiply-adds of a timed step at most: of large images fewer are taken at once, and the time follows from the pace."""
 
+SIDE_BY_SIDE = 1.3
+"""How much slower a CPU worker trains beside others than alone: they share memory and clock (1.27 on two cores, digits)."""
+
 OVERHEAD_S = 2.0
 """Seconds a candidate takes beside its training: measuring, building, validation of the first batch."""
 
@@ -77,9 +80,10 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
         said = deploy_said
     share = None if seconds is None else seconds * workers / CANDIDATES
     validated = len(data.validation) / batch_size / 3  # a forward pass costs about a third of a training step
+    slower = SIDE_BY_SIDE if device == "cpu" and workers > 1 else 1.0
 
     def epoch_seconds(graphs: list[Graph]) -> float:
-        return statistics.median(pace.step(graph, batch_size) for graph in graphs) * (steps + validated)
+        return statistics.median(pace.step(graph, batch_size) for graph in graphs) * (steps + validated) * slower
 
     proxy, epoch_s = _choose_proxy(space, as_size(said, task), _says_size(said), epoch_seconds, share)
     epochs = config.epochs or _epochs(epoch_s, share)
