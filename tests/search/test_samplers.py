@@ -32,7 +32,7 @@ from nas.space.spec import Range
 
 SMALL = {
     "random": {}, "regularized_evolution": {"population": 5, "sample": 3}, "tpe": {"startup": 5},
-    "nsga2": {"population": 5},
+    "nsga2": {"population": 5}, "surrogate": {"startup": 5, "candidates": 16},
 }  # fmt: skip
 """Sizes at which every strategy has begun to learn after a few trials."""
 
