@@ -58,7 +58,7 @@ def _export_run(archive: Archive, trial: str, out: str | None, formats: tuple[st
 
 
 def _export_trial(archive: Archive, record: Record, folder: Path, formats: tuple[str, ...]) -> dict[str, Any]:
-    from nas.search.start import at_size
+    from nas.search.front import at_size
 
     name = f"{archive.folder.path.name}-{record.number}"
     spec = at_size(archive.study.space.architecture(record.decisions), archive.deploy, name)

@@ -71,7 +71,7 @@ def _network(arguments: Arguments) -> tuple[str, Graph]:
         architecture = load_architecture(what)
         return architecture.name, lower(architecture, size)
     from nas.search.archive import open_archive
-    from nas.search.start import at_size
+    from nas.search.front import at_size
 
     with open_archive(what) as archive:
         record = archive.pick(trial or "best")

@@ -16,7 +16,6 @@ from nas.search.config import SIZE_WORDS, SearchConfig
 from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.slots import cpu_quota, usable_cpus
-from nas.search.front import at_size as at_size
 from nas.search.front import front_row
 from nas.search.loop import SearchLoop, View, row_of
 from nas.search.objectives import judged_by, parse_objectives
