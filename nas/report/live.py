@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.report.text import count, duration, milliseconds, percent
-from nas.search.loop import Status, View
+from nas.search.candidate import Status, View
 
 LINE_EVERY_S, QUIET_S = 10.0, 60.0
 """Without a terminal: seconds between two lines at least, and at most where nothing has ended meanwhile."""
@@ -71,7 +71,8 @@ def _short(number: float) -> str:
 def counts_text(status: Status) -> str:
     """How many trials ended how."""
     counts = {name: status.counts.get(name, 0) for name in COUNTED}
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if n or name == "completed")
+    said = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name == "completed")
+    return said + (f", {status.waiting} waiting to go on" if status.waiting else "")
 
 
 def panel(status: Status) -> Group:
@@ -81,8 +82,9 @@ def panel(status: Status) -> Group:
     for name in ("trial", "phase", "epoch", "val accuracy", "latency", "params"):
         running.add_column(name, justify="left" if name == "phase" else "right")
     for trial in status.running:
-        running.add_row(str(trial.record.number), trial.phase, f"{trial.epoch}/{status.epochs}", percent(trial.val_accuracy),
-                        milliseconds(trial.latency_ms), count(trial.graph.num_params))  # fmt: skip
+        known = trial.metrics
+        running.add_row(str(trial.record.number), trial.phase, f"{trial.epoch}/{status.epochs}", percent(known.get("accuracy")),
+                        milliseconds(known.get("latency")), count(trial.graph.num_params))  # fmt: skip
     front = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("front: trial", "val accuracy", "latency", "params", "MACs"):
         front.add_column(name, justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -111,6 +112,11 @@ class _Running:
     expected: float
 
 
+def shared(part: Part, share: float) -> float:
+    """A share of a limit in seconds; of trials at least so many whole ones."""
+    return math.ceil(part.limit * share - 1e-9) if part.kind == "trials" else part.limit * share
+
+
 class Meter:
     """Counts what a search has spent of its budget, trials in flight included.
 
@@ -127,22 +133,25 @@ class Meter:
         self._running: dict[int, _Running] = {}
 
     def begin(self, trial: int, device: Device, fraction: float = 1.0, expected: float = 0.0) -> None:
-        """A trial starts on ``fraction`` (2: two devices) of a device; ``expected`` seconds keep room for it."""
+        """A trial takes ``fraction`` (2: two devices) of a device; ``expected`` seconds keep room for it."""
         if trial in self._running:
             raise ValueError(f"trial {trial} is already being metered")
         self._running[trial] = _Running(self._clock(), device, fraction, expected)
 
-    def end(self, trial: int, counts: bool = True) -> float:
-        """A trial ends; whether it ``counts`` as one of the budget's trials. Its device seconds."""
+    def end(self, trial: int) -> float:
+        """The trial lets go of its device, for now or for good. The device seconds that it held it."""
         running = self._running.pop(trial)
         seconds = running.fraction * (self._clock() - running.start)
         self._before[running.device] += seconds
-        self._before["trials"] += counts
         return seconds
 
     def count(self) -> None:
-        """A trial that needed no device has been completed."""
+        """One of the budget's trials is over."""
         self._before["trials"] += 1
+
+    def now(self) -> float:
+        """The clock, in seconds."""
+        return self._clock()
 
     @property
     def in_flight(self) -> frozenset[int]:
@@ -162,15 +171,19 @@ class Meter:
         limit = self.budget.limit(kind)
         return None if limit is None else max(0.0, limit - self.spent(kind))
 
-    @property
-    def exhausted(self) -> Part | None:
-        """The first part that is used up, if any."""
-        return next((part for part in self.budget.parts if self.spent(part.kind) >= part.limit), None)
+    def exhausted(self, share: float = 1.0) -> Part | None:
+        """The first part of whose limit this share is used up, if any."""
+        return next((part for part in self.budget.parts if self.spent(part.kind) >= shared(part, share)), None)
 
-    def can_start(self, expected_seconds: float, device: Device = "cpu", fraction: float = 1.0) -> bool:
-        """Whether one more trial is expected to end within every limit, with what those in flight will still spend."""
+    def can_start(self, expected_seconds: float, device: Device = "cpu", fraction: float = 1.0, *, share: float = 1.0,
+                  open_trials: int = 0) -> bool:  # fmt: skip
+        """Whether one more trial is expected to end within this share of every limit, with what those begun will spend.
+
+        ``open_trials``: how many have begun and are not counted yet.
+        """
         for part in self.budget.parts:
-            left = part.limit - self.spent(part.kind) - self._promised(part.kind)
+            begun = open_trials if part.kind == "trials" else self._promised(part.kind)
+            left = shared(part, share) - self.spent(part.kind) - begun
             need = {"wall": expected_seconds, "trials": 1.0, device: fraction * expected_seconds}.get(part.kind, 0.0)
             if left < need or left <= 0:
                 return False
@@ -178,8 +191,6 @@ class Meter:
 
     def _promised(self, kind: Kind) -> float:
         """What the trials in flight are expected to spend from now on; wall time passes for all of them at once."""
-        if kind == "trials":
-            return float(len(self._running))
         now = self._clock()
         rest = (r.fraction * max(0.0, r.expected - (now - r.start)) for r in self._running.values() if r.device == kind)
         return sum(rest)

@@ -13,6 +13,7 @@ from nas.net.graph import Size
 from nas.search.budget import parse_budget
 from nas.search.keys import KEYS
 from nas.search.objectives import judged_by, parse_constraint, parse_objectives
+from nas.search.shares import Shares
 from nas.space.page import read_file
 
 RESOLVED = "resolved"
@@ -62,6 +63,10 @@ class SizeWords:
         return {word: list(v) if isinstance(v, tuple) else v for word, v in asdict(self).items() if v is not None}
 
 
+STOPPING = ("none", "asha")
+"""How candidates are stopped early: not at all, or by asynchronous successive halving."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
     """The keys of a search. None means: chosen by the planner and printed."""
@@ -77,6 +82,10 @@ class SearchConfig:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
+    early_stopping: str = "none"
+    baseline: str | None = None
+    repeats: str | None = None
+    final: str | None = None
     deploy: SizeWords = field(default_factory=SizeWords)
     proxy: SizeWords = field(default_factory=SizeWords)
     run: str | None = None
@@ -111,11 +120,17 @@ class SearchConfig:
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
+            early_stopping=str(words.get("early_stopping") or "none"), baseline=_optional(words.get("baseline")),
+            repeats=_optional(words.get("repeats")), final=_optional(words.get("final")),
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
             run=_optional(words.get("run")), storage=_optional(words.get("storage")),
             plugins=_texts(words.get("plugins")),
         )  # fmt: skip
-        parse_budget(config.budget)
+        budget = parse_budget(config.budget)
+        Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
+        if config.early_stopping not in STOPPING:
+            raise UsageError("unknown early_stopping", got=config.early_stopping, expected=" or ".join(STOPPING),
+                             hint=nearest(config.early_stopping, STOPPING))
         for metric in sorted(judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))):
             if metric not in MEASURED:
                 raise UsageError(f"a search does not measure {metric}", expected="one of " + ", ".join(MEASURED))
@@ -127,6 +142,11 @@ class SearchConfig:
         words["deploy"], words["proxy"] = self.deploy.to_mapping(), self.proxy.to_mapping()
         words["constraint"], words["plugins"] = list(self.constraint), list(self.plugins)
         return {key: value for key, value in words.items() if value not in (None, {}, [])}
+
+    @property
+    def shares(self) -> dict[str, str | None]:
+        """What was said about the division of the budget."""
+        return {"baseline": self.baseline, "repeats": self.repeats, "final": self.final}
 
     def with_budget(self, budget: str) -> SearchConfig:
         """The same search with another budget."""

@@ -1,4 +1,4 @@
-"""One candidate, evaluated in a worker process: measure the deployed network, train the proxy, keep its weights."""
+"""One job of a candidate in a worker process: measure the deployed network, or train the proxy and keep its weights."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
-from nas.search.objectives import parse_constraint
 from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
 from nas.train.data import Dataset, load_data
 from nas.train.evaluate import evaluate as accuracy_on
-from nas.train.fit import EpochResult, fit
+from nas.train.fit import EpochResult, FitResult, fit
 from nas.train.recipe import Recipe
 from nas.train.seeding import derive_seed, seed_everything
 
 MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
-"""A refused measurement (a busy machine) is tried again after a pause; then the candidate fails with the reason."""
+"""A refused measurement (a busy machine) is tried again after a pause; then the job says that it was refused."""
+
+CHECKPOINT_EVERY_S = 20.0
+"""Seconds of training between two checkpoints of a candidate, so that writing them costs little."""
 
 Report = Callable[[Mapping[str, Any]], bool]
 
@@ -47,33 +49,25 @@ def dataset(source: str, seed: int, limit: int | None, image_size: int | None, d
 
 
 def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Evaluate one candidate; see :func:`nas.search.loop.payload_of` for what the payload holds.
+    """Do one job with one candidate; see :func:`nas.search.start.payload_of` for what the payload holds.
 
-    Reports ``{"latency_ms": ...}`` once measured and ``{"epoch": ..., "val_accuracy": ...}`` every epoch; a true answer
-    ends the evaluation there. Returns the metrics, with ``stopped`` saying whether it was ended early, and ``over`` why
-    where it was a limit that it breaks.
+    Its ``stage`` is ``{"do": "measure"}`` or ``{"do": "train", "epochs": N}``: train until N epochs of the recipe are done,
+    from the checkpoint on where there is one. Reports what is known so far; a true answer ends the job after that epoch.
+    Returns ``metrics``, details under their own names, and ``stopped`` or ``refused`` when it was ended or could not be.
     """
-    start = time.perf_counter()
     load_plugins(payload["plugins"])
     architecture = Architecture(parse_page(payload["page"]))
-    metrics: dict[str, Any] = {"stopped": False}
-    if payload["measure"]:
-        measured = measure(architecture, payload, report)
-        if measured is None:
-            return metrics | {"stopped": True}
-        metrics |= measured
-        metrics["measure_s"] = time.perf_counter() - start
-        over = over_limit(metrics, payload["constraints"])
-        if report({"latency_ms": metrics["latency_ms"]}) or over:
-            return metrics | {"stopped": True, "over": over}
-    return metrics | train(architecture, payload, report)
+    if payload["stage"]["do"] == "measure":
+        return measure(architecture, payload, report)
+    return train(architecture, payload, report)
 
 
-def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any] | None:
+def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Latency of the deployed network, with random weights (they do not change it; denormals are flushed).
 
-    None when a stop was asked for while it was refused. Raises MeasureError when it is refused for good.
+    ``refused`` is the reason when the device stayed too busy for a figure that can be believed.
     """
+    start = time.perf_counter()
     how = payload["measure"]
     graph = lower(architecture, size_of(payload["deploy"]))
     with seed_everything(payload["seed"]):
@@ -84,14 +78,14 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
             latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"],
                                       threads=how["threads"], anchors=Anchors(how["anchors"]))  # fmt: skip
             break
-        except MeasureError:
-            if attempt == MEASURE_ATTEMPTS - 1:
-                raise
+        except MeasureError as error:
             if report({"refused": attempt + 1}):
-                return None
+                return {"stopped": True}
+            if attempt == MEASURE_ATTEMPTS - 1:
+                return {"refused": str(error)}
             time.sleep(MEASURE_PAUSE_S)
-    return {"latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
-            "latency": latency.to_mapping()}  # fmt: skip
+    return {"metrics": {"latency": latency.median_ms}, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
+            "latency": latency.to_mapping(), "measure_s": time.perf_counter() - start}  # fmt: skip
 
 
 def calibrate(how: Mapping[str, Any]) -> None:
@@ -101,29 +95,45 @@ def calibrate(how: Mapping[str, Any]) -> None:
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Train the proxy from scratch; the accuracy is the last epoch's on the validation split."""
-    data = dataset(**payload["data"])
+    """Train the proxy; the accuracy is the last epoch's on the validation split. All epochs done: the weights are kept."""
     recipe = Recipe.from_mapping(payload["recipe"])
-    seed, device = payload["seed"], payload["data"]["device"]
-    graph = lower(architecture, size_of(payload["proxy"]))
-    with seed_everything(derive_seed(seed, "weights"), device):
-        network = build(graph).to(device)
-    stopped = False
+    epochs, until = recipe.epochs, int(payload["stage"]["epochs"])
+    checkpoint = Path(payload["checkpoint"])
+    asked = False
 
     def on_epoch(epoch: EpochResult) -> bool:
-        nonlocal stopped
-        values = {"epoch": epoch.epoch + 1, "val_accuracy": epoch.val_accuracy, "epoch_s": epoch.seconds}
-        stopped = report(values) and epoch.epoch + 1 < recipe.epochs
-        return stopped
+        nonlocal asked
+        done = epoch.epoch + 1
+        asked = report({"epoch": done, "metrics": {"accuracy": epoch.val_accuracy}, "epoch_s": epoch.seconds})
+        return (asked and done < until) or until <= done < epochs
 
-    result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch)
-    if payload.get("weights"):
-        save_weights(network, Path(payload["weights"]))
+    try:
+        network, result = _fit(architecture, payload, recipe, checkpoint, on_epoch)
+    except TrainError as error:
+        if error.where != str(checkpoint):
+            raise
+        checkpoint.unlink(missing_ok=True)  # a damaged one: the training starts over
+        network, result = _fit(architecture, payload, recipe, checkpoint, on_epoch)
+    done = len(result.history)
+    if done == recipe.epochs:
+        if payload["weights"]:
+            save_weights(network, Path(payload["weights"]))
+        checkpoint.unlink(missing_ok=True)
     return {
-        "val_accuracy": result.val_accuracy, "val_loss": result.last.val_loss, "epochs": len(result.history), "stopped": stopped,
+        "metrics": {"accuracy": result.val_accuracy}, "val_loss": result.last.val_loss, "epochs": done, "stopped": done < until,
         "train_s": result.seconds, "images_per_s": result.last.images_per_s,
         "curve": [round(epoch.val_accuracy, 6) for epoch in result.history],
     }  # fmt: skip
+
+
+def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path,
+         on_epoch: Callable[[EpochResult], bool]) -> tuple[nn.Module, FitResult]:  # fmt: skip
+    data, seed, device = dataset(**payload["data"]), payload["seed"], payload["data"]["device"]
+    with seed_everything(derive_seed(seed, "weights"), device):
+        network = build(lower(architecture, size_of(payload["proxy"]))).to(device)
+    result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch,
+                 checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S)  # fmt: skip
+    return network, result
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -146,17 +156,6 @@ def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: 
     network, device = build(lower(architecture, size_of(payload["proxy"]))), payload["data"]["device"]
     load_weights(network, Path(payload["weights"]))
     return accuracy_on(network.to(device), data.test().to(device))[0]
-
-
-def over_limit(metrics: Mapping[str, Any], constraints: list[str]) -> str | None:
-    """The first limit that the metrics known so far break, as a sentence; None when all hold."""
-    values = {"latency": metrics.get("latency_ms"), "num_params": metrics.get("num_params"), "macs": metrics.get("macs")}
-    for text in constraints:
-        constraint = parse_constraint(text)
-        value = values.get(constraint.metric)
-        if value is not None and constraint.violation({constraint.metric: value}) > 0:
-            return f"{constraint.metric} {value:.4g} breaks {text}"
-    return None
 
 
 def size_of(words: Mapping[str, Any]) -> Size:

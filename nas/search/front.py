@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.net.graph import Size
@@ -15,12 +16,33 @@ from nas.space.spec import Spec
 from nas.space.unparse import to_yaml
 
 
+@dataclass(slots=True)
+class Checks:
+    """What was found when the front was looked at again, by trial: accuracies of trainings with other seeds, latencies in ms
+    (median, low, high), and final trainings at deployed size."""
+
+    repeats: dict[int, list[float]] = field(default_factory=dict)
+    again: dict[int, dict[str, float]] = field(default_factory=dict)
+    final: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Checks:
+        """As the study holds them."""
+        read = {key: {int(trial): value for trial, value in metadata.get(key, {}).items()} for key in cls.__slots__}
+        return cls(**read)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Plain values for the study."""
+        return {key: {str(trial): value for trial, value in getattr(self, key).items()} for key in self.__slots__}
+
+
 class Front:
     """Completed trials within all limits that no other dominates."""
 
     def __init__(self, folder: RunFolder, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> None:
         self.folder, self.objectives, self.constraints = folder, tuple(objectives), tuple(constraints)
         self._members: list[Record] = []
+        self.checks = Checks()
 
     @property
     def members(self) -> tuple[Record, ...]:
@@ -29,8 +51,8 @@ class Front:
 
     @property
     def best(self) -> Record | None:
-        """The most accurate member; of equally accurate ones the faster."""
-        return best_of(self._members)
+        """The most accurate member, but none that was over a limit when it was measured again."""
+        return best_of(self._members, self.checks, self.constraints)
 
     def add(self, record: Record) -> bool:
         """Take a completed trial in, unless it is dominated; whether it was taken. The others' weights are deleted."""
@@ -47,21 +69,29 @@ class Front:
     def write(self, space: SearchSpace, size: Size, tested: Mapping[int, float | None] | None = None) -> None:
         """Write front.csv (with the test accuracies, where they are known) and best.yaml at the deployed size."""
         tested = tested or {}
-        rows = [front_row(r, tested.get(r.number)) | {k: r.attrs.get(k) for k in ("latency_low_ms", "latency_high_ms")}
-                for r in self.members]  # fmt: skip
+        interval = ("latency_low_ms", "latency_high_ms")
+        rows = [front_row(r, tested.get(r.number), self.checks) | {k: r.attrs.get(k) for k in interval} for r in self.members]
         self.folder.write_table(self.folder.front, FRONT_COLUMNS, rows)
         if (best := self.best) is not None:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
             self.folder.write(self.folder.best, to_yaml(page))
 
 
-def best_of(records: Sequence[Record]) -> Record | None:
-    """The most accurate record; ties go to lower latency, then to fewer parameters."""
+def best_of(records: Sequence[Record], checks: Checks | None = None, limits: Sequence[Constraint] = ()) -> Record | None:
+    """The most accurate record within the limits, also when it was measured again; ties go to lower latency, then to fewer
+    parameters."""
+    kept = [r for r in records if all(c.violation(_checked(r, checks)) <= 0 for c in limits)]
+
     def key(record: Record) -> tuple[float, float, float]:
         metrics = record.metrics
         return metrics.get("accuracy", 0.0), -metrics.get("latency", 0.0), -metrics.get("num_params", 0)
 
-    return max(records, key=key, default=None)
+    return max(kept, key=key, default=None)
+
+
+def _checked(record: Record, checks: Checks | None) -> Mapping[str, float]:
+    again = checks.again.get(record.number) if checks else None
+    return {**record.metrics, "latency": again["median_ms"]} if again else record.metrics
 
 
 def sorted_front(records: Sequence[Record]) -> list[Record]:
@@ -69,12 +99,22 @@ def sorted_front(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda r: (-r.metrics.get("accuracy", 0.0), r.metrics.get("latency", 0.0)))
 
 
-def front_row(record: Record, test: float | None) -> dict[str, Any]:
-    """A member of the front as ``--json`` and front.csv show it."""
-    metrics = record.metrics
-    return {"trial": record.number, "val_accuracy": metrics.get("accuracy"), "test_accuracy": test,
-            "latency_ms": metrics.get("latency"),
-            "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "identity": record.identity}  # fmt: skip
+def front_row(record: Record, test: float | None, checks: Checks | None = None) -> dict[str, Any]:
+    """A member of the front as ``--json`` and front.csv show it.
+
+    ``latency_again_ms`` is what it took when it was measured again, alone, at the search's end; ``repeats`` how often it was
+    trained with other seeds, ``accuracy_mean`` and ``accuracy_sd`` over all its trainings.
+    """
+    metrics, checks = record.metrics, checks or Checks()
+    repeats = checks.repeats.get(record.number, [])
+    accuracies = [metrics.get("accuracy", 0.0), *repeats]
+    return {
+        "trial": record.number, "val_accuracy": metrics.get("accuracy"), "test_accuracy": test,
+        "latency_ms": metrics.get("latency"), "latency_again_ms": checks.again.get(record.number, {}).get("median_ms"),
+        "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "repeats": len(repeats),
+        "accuracy_mean": statistics.fmean(accuracies) if repeats else None,
+        "accuracy_sd": statistics.stdev(accuracies) if repeats else None, "identity": record.identity,
+    }  # fmt: skip
 
 
 def at_size(architecture: Architecture, size: Size, name: str) -> Spec:

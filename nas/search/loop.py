@@ -1,26 +1,27 @@
-"""The search loop: propose, recognise, submit, listen, record. The only writer of the study."""
+"""The search loop: propose, recognise, measure, train, listen, record. The only writer of the study."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.samplers import BaseSampler
 
 from nas.errors import NasError
-from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.budget import Device, Meter
+from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
-from nas.search.front import Front
+from nas.search.front import Checks, Front
+from nas.search.halving import Halving, hopeless
 from nas.search.interrupt import on_interrupt
 from nas.search.planner import Plan
 from nas.search.run import TRIAL_COLUMNS, RunFolder
+from nas.search.shares import Shares
 from nas.search.study import UNFINISHED, Draft, Record, SearchStudy, State
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture
@@ -29,6 +30,9 @@ from nas.space.unparse import to_page
 UNPRODUCTIVE = 300
 """Proposals in a row that lead to no training (duplicates, over a limit), or candidates in a row that fail or turn out
 to be over a limit, after which the search ends."""
+
+REFUSED = 10
+"""Measurements in a row that were refused, after which the search ends: the device is too busy."""
 
 SAVE_EVERY_S = 5.0
 """Seconds between two writings of what was spent: what a killed driver forgets at most."""
@@ -40,84 +44,88 @@ HANG_S, HANG_EPOCHS = 600.0, 60
 """A candidate that says nothing for this long, and for this many times the planned epoch, counts as hung."""
 
 
-@dataclass(slots=True)
-class Running:
-    """A trial in flight, as far as its worker has told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`."""
 
-    record: Record
-    architecture: Architecture
-    graph: Graph
-    phase: str = "starting"
-    epoch: int = 0
-    val_accuracy: float | None = None
-    latency_ms: float | None = None
-    device: str = ""
-    followers: list[Record] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a view shows of a search at a moment."""
-
-    elapsed_s: float
-    budget: list[dict[str, Any]]
-    counts: Mapping[str, int]
-    running: tuple[Running, ...]
-    front: tuple[Record, ...]
-    best: Record | None
-    epochs: int
-    message: str
-
-
-View = Callable[[Status], None]
+    shares: Shares = field(default_factory=Shares)
+    random: BaseSampler | None = None
+    halving: Halving | None = None
+    timeout: float | None = None
 
 
 class SearchLoop:
-    """Runs one search to its end. Everything it needs is made by :mod:`nas.search.start`."""
+    """Runs one search to its end. Everything it needs is made by :mod:`nas.search.start`.
+
+    ``executor`` trains; ``measurer`` measures, and is the same one where latency is measured on the training devices.
+    """
 
     def __init__(
         self, *, study: SearchStudy, sampler: BaseSampler, executor: Executor, meter: Meter, folder: RunFolder, plan: Plan,
-        payload: Mapping[str, Any], view: View,
+        payload: Mapping[str, Any], view: View, measurer: Executor | None = None, rules: Rules | None = None,
     ) -> None:  # fmt: skip
         self.study, self.sampler, self.executor, self.meter = study, sampler, executor, meter
         self.folder, self.plan, self.payload, self.view = folder, plan, payload, view
-        self.constraints = study.constraints
-        self.device, self.cost = _slot(executor)
-        self.retry = list(study.left_running)
+        self.measurer, self.rules = measurer or executor, rules or Rules()
+        self.halving, self.share = self.rules.halving, self.rules.shares.search
+        self.device, self.cost = slot_of(executor)
+        self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
         self.log = folder.logger()
-        self.running: dict[int, Running] = {}
+        self.open: dict[int, Candidate] = {}
+        self.running: dict[int, Candidate] = {}
+        self.ready: deque[Candidate] = deque()
         self.front = Front(folder, study.objectives, study.constraints)
+        self.front.checks = Checks.from_metadata(study.metadata)
         self.counts: Counter[str] = Counter()
         self.durations: deque[float] = deque(maxlen=30)
         self.size, self.proposed = study.space.size(), set[frozenset[tuple[str, Any]]]()
-        self.unproductive = self.fruitless = 0
-        self.message = ""
+        self.begun = self.unproductive = self.fruitless = self.refused = 0
+        self.message = self.doing = ""
         self.interrupted = False
-        self._saved = time.monotonic()
+        self._saved = meter.now()
         for record in study.records:
+            self.begun += record.state != "duplicate"
             if not record.unfinished:
                 self.proposed.add(_key(record.decisions))
             if record.state != "running":
                 self._remember(record)
+            self._recall(record)
+        self.retry = [n for n in study.left_running if n not in self.open]
         folder.keep_weights(member.number for member in self.front.members)
+        folder.keep_checkpoints(study.left_running)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Search until the budget is spent, the space is exhausted, or Ctrl-C."""
+        """Search until the search's share of the budget is spent, the space is exhausted, or Ctrl-C.
+
+        The executors live on, unless the search was interrupted or an error ended it.
+        """
         self._save()  # planning was spent already
+        ended = False
         try:
-            with on_interrupt(self._interrupt):
+            with on_interrupt(self.interrupt):
                 while not self._ended():
-                    self._propose()
+                    self._start_jobs()
                     self._listen(0.2)
+            ended = not self.interrupted
         finally:
-            for event in self.executor.close(grace=0.0):
-                self._handle(event)
+            if not ended:
+                for event in self.close():
+                    self._handle(event)
+            if ended or self.interrupted:  # after an error they stay open, and are gone on with
+                for candidate in list(self.open.values()):
+                    self._give_up(candidate)
             self._save()
         self.view(self.status())
 
-    def _interrupt(self) -> None:
+    def close(self) -> list[Event]:
+        """End all workers."""
+        events = self.executor.close(grace=0.0)
+        return events if self.measurer is self.executor else [*events, *self.measurer.close(grace=0.0)]
+
+    def interrupt(self) -> None:
+        """End soon, and keep everything."""
         self.interrupted = True
 
     def _ended(self) -> bool:
@@ -128,13 +136,16 @@ class SearchLoop:
         if self.message:
             for trial in self.running:
                 self.executor.stop(trial)
+                self.measurer.stop(trial)
             return not self.running
-        if part := self.meter.exhausted:
-            self.message = f"the budget of {part} is spent"
-        elif not self.running and not self.retry:
-            self.message = self._nothing_left() or ("" if self._can_start() else "the budget has no room for another candidate")
-        elif not self.running and not self._can_start():
-            self.message = "the budget has no room for another candidate"
+        if part := self.meter.exhausted(self.share):
+            self.message = f"the {'search share of the ' if self.share < 1 else ''}budget of {part} is spent"
+        elif not self.running and not self.ready:
+            promotable = self.halving is not None and self.halving.promotable() is not None
+            if not self.retry and not promotable and self._nothing_left():
+                self.message = self._nothing_left()
+            elif not self._can_start(new=not promotable):
+                self.message = "the budget has no room for another candidate"
         return bool(self.message) and not self.running
 
     def _nothing_left(self) -> str:
@@ -145,28 +156,60 @@ class SearchLoop:
             return f"ended early: the last {UNPRODUCTIVE} proposals were duplicates or over a limit"
         if self.fruitless >= UNPRODUCTIVE:
             return f"ended early: the last {UNPRODUCTIVE} candidates failed or were over a limit"
+        if self.refused >= REFUSED:
+            return (f"ended early: the last {REFUSED} measurements were refused; go on with `nas resume` when "
+                    f"{self.payload['measure']['device']} is less busy")  # fmt: skip
         return ""
 
-    def _can_start(self) -> bool:
-        return self.meter.can_start(self.expected_s, self.device, self.cost)
+    def _can_start(self, *, new: bool = True) -> bool:
+        """Whether the budget has room for a new candidate, or for one of those begun to go on."""
+        others = len(self.open) - (not new)
+        return self.meter.can_start(self.expected_s, self.device, self.cost, share=self.share, open_trials=others)
 
     @property
     def expected_s(self) -> float:
-        """Seconds that a candidate is expected to take: the median of the latest, or the plan's estimate."""
+        """Seconds that a candidate takes until it has ended or waits: the median of the latest, or the plan's estimate."""
         if self.durations:
             return statistics.median(self.durations)
-        return self.plan.epoch_s * self.plan.recipe.epochs
+        return self.plan.epoch_s * (self.halving.first() if self.halving else self.plan.recipe.epochs)
 
-    def _propose(self) -> None:
+    # -- proposals ---------------------------------------------------------------------------------------------------
+
+    def _start_jobs(self) -> None:
+        """Fill free slots: candidates that are measured first, then promoted ones, then new ones."""
         for _ in range(PROPOSALS_A_TURN):
-            if self.message or self.interrupted or not self.executor.free or not self._can_start():
+            if self.message or self.interrupted:
                 return
-            if self.retry:
+            if self.ready and self.executor.free:
+                self._submit(self.ready.popleft(), "train")
+            elif not self._room():
+                return
+            elif self.halving and self._can_start(new=False) and (number := self.halving.promote()) is not None:
+                self.open[number].waits = False
+                self.ready.append(self.open[number])
+            elif not self._can_start():
+                return
+            elif self.retry:
                 self._try_again(self.study.records[self.retry.pop(0)])
             elif self._nothing_left():
                 return
             else:
-                self._admit(self.study.draft(self.sampler))
+                self._propose()
+
+    def _room(self) -> bool:
+        """Whether a new candidate can begin, without too many waiting for a training slot."""
+        if self.measurer is self.executor or not self.payload["measure"]:
+            return self.executor.free > 0
+        return self.measurer.free > 0 and len(self.ready) < len(self.executor.resources)
+
+    def _propose(self) -> None:
+        """One proposal: of the strategy, or of random search for the baseline's share."""
+        share = self.rules.shares.baseline
+        baseline = self.rules.random is not None and int((self.begun + 1) * share) > int(self.begun * share)
+        if baseline and self.rules.random is not None:
+            self._admit(self.study.draft(self.rules.random), {"phase": "baseline"})
+        else:
+            self._admit(self.study.draft(self.sampler), {})
 
     def _try_again(self, record: Record) -> None:
         """A trial that a killed driver left running: evaluated once more under its number, failed the second time."""
@@ -178,11 +221,14 @@ class SearchLoop:
             self.meter.count()
             return self._record(record, "failed", reason="interrupted twice", seconds=0.0)
         self.study.set_metadata(retried=[*retried, record.number])
-        architecture = self.study.space.architecture(record.decisions)
-        return self._submit(record, architecture, lower(architecture, self.plan.deploy))
+        return self._begin(self._candidate(record))
 
-    def _admit(self, draft: Draft) -> None:
-        """Submit a proposal, unless it is impossible, known, or over a limit that is known without training."""
+    def _candidate(self, record: Record, architecture: Architecture | None = None) -> Candidate:
+        architecture = architecture or self.study.space.architecture(record.decisions)
+        return Candidate(record=record, architecture=architecture, graph=lower(architecture, self.plan.deploy))
+
+    def _admit(self, draft: Draft, attrs: Mapping[str, Any]) -> None:
+        """Begin with a proposal, unless it is impossible, known, or over a limit that is known without a job."""
         self.unproductive += 1
         self.proposed.add(_key(draft.architecture.decisions))
         try:
@@ -191,94 +237,178 @@ class SearchLoop:
                 lower(draft.architecture, self.plan.proxy)
         except NasError as error:
             self.meter.count()
-            return self._note(self.study.add(draft, "failed", reason=str(error)))
+            self.begun += 1
+            return self._note(self.study.add(draft, "failed", reason=str(error), attrs=attrs))
         name, seed = identity(graph), self.payload["seed"]
         if (twin := self.study.find(name)) is not None:
             if twin.state == "running":
                 return self._repeat(self.study.add(draft, identity=name, seed=seed), twin)
             return self._note(self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number))
+        self.begun += 1
         static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
-        broken = [c for c in self.constraints if c.metric in static and c.violation(static) > 0]
-        if broken:
-            reason = f"{broken[0].metric} {static[broken[0].metric]:,} breaks {broken[0]}"
-            return self._note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=reason))
+        if broken := self._broken(static):
+            return self._note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=broken, attrs=attrs))
         self.unproductive = 0
-        return self._submit(self.study.add(draft, identity=name, seed=seed), draft.architecture, graph)
+        record = self.study.add(draft, identity=name, seed=seed, attrs=attrs)
+        self._begin(Candidate(record=record, architecture=draft.architecture, graph=graph))
 
-    def _submit(self, record: Record, architecture: Architecture, graph: Graph) -> None:
-        self.meter.begin(record.number, self.device, self.cost, expected=self.expected_s)
-        self.running[record.number] = Running(record, architecture, graph)
-        timeout = max(HANG_S, HANG_EPOCHS * self.plan.epoch_s)
-        self.executor.submit(Job(trial=record.number, payload=self._payload(record.number, architecture), timeout=timeout))
+    def _broken(self, metrics: Mapping[str, float]) -> str:
+        """The first limit that the metrics known so far break, as a sentence."""
+        for limit in self.study.constraints:
+            if limit.metric in metrics and limit.violation(metrics) > 0:
+                return f"{limit.metric} {metrics[limit.metric]:,.6g} breaks {limit}"
+        return ""
 
-    def _payload(self, number: int, architecture: Architecture) -> dict[str, Any]:
-        return {**self.payload, "page": to_page(architecture.spec), "weights": str(self.folder.weights_of(number))}
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, candidate: Candidate) -> None:
+        candidate.metrics = {"num_params": candidate.graph.num_params, "macs": candidate.graph.macs}
+        self.open[candidate.number] = candidate
+        if self.payload["measure"]:
+            self._submit(candidate, "measure")
+        else:
+            self._submit(candidate, "train")
+
+    def _submit(self, candidate: Candidate, stage: Stage) -> None:
+        number = candidate.number
+        until = self.plan.recipe.epochs if self.halving is None else self.halving.after(candidate.trained)
+        executor = self.measurer if stage == "measure" else self.executor
+        self.meter.begin(number, *slot_of(executor), expected=max(0.0, self.expected_s - candidate.seconds))
+        candidate.phase, candidate.since = "starting", self.meter.now()
+        self.running[number] = candidate
+        executor.submit(Job(trial=number, timeout=self.timeout, payload={
+            **self.payload, "page": to_page(candidate.architecture.spec), "weights": str(self.folder.weights_of(number)),
+            "checkpoint": str(self.folder.checkpoint_of(number)), "stage": {"do": stage, "epochs": until},
+        }))  # fmt: skip
 
     def _listen(self, seconds: float) -> None:
-        for event in self.executor.poll(seconds):
+        events = self.executor.poll(seconds)
+        if self.measurer is not self.executor:
+            events += self.measurer.poll(0.0 if events else seconds / 4)
+        for event in events:
             self._handle(event)
-        if time.monotonic() - self._saved >= SAVE_EVERY_S:
+        if self.meter.now() - self._saved >= SAVE_EVERY_S:
             self._save()
         self.view(self.status())
 
     def _handle(self, event: Event) -> None:
-        if event.trial not in self.running:
+        candidate = self.running.get(event.trial)
+        if candidate is None:
             return
-        running = self.running[event.trial]
         match event:
             case Started():
-                running.phase = "measuring" if self.payload["measure"] else "training"
-                running.device = self.executor.resources[event.slot].device
-            case Progress():
-                self._progress(running, event.values)
+                measuring = self.payload["measure"] and "latency" not in candidate.metrics
+                candidate.phase = "measuring" if measuring else "training"
+                candidate.device = (self.measurer if measuring else self.executor).resources[event.slot].device
+            case Progress(values=values):
+                candidate.epoch = values.get("epoch", candidate.epoch)
+                candidate.metrics |= values.get("metrics", {})
             case Finished():
-                self._finished(running, dict(event.result))
+                self._release(candidate)
+                self._advance(candidate, dict(event.result))
             case Failed(kind="killed"):  # by the executor's end, the only one who kills
-                self._end(event.trial, "stopped", reason=self.message or "the search ended", unfinished=True)
+                self._release(candidate)
+                self._give_up(candidate)
+            case Failed(kind="died") if not candidate.lost:  # by its own doing or not: the second time tells
+                self._release(candidate)
+                self.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
+                candidate.lost = True
+                self._begin(candidate)
             case Failed():
+                self._release(candidate)
                 if event.detail:
                     self.log.error("trial %d: %s\n%s", event.trial, event.reason, event.detail)
-                self._end(event.trial, "failed", reason=f"{event.kind}: {event.reason}")
+                self._end(candidate, "failed", reason=f"{event.kind}: {event.reason}")
 
-    def _progress(self, running: Running, values: Mapping[str, Any]) -> None:
-        running.latency_ms = values.get("latency_ms", running.latency_ms)
-        if "refused" not in values:  # a measurement that is tried again
-            running.phase = "training"
-        running.epoch = values.get("epoch", running.epoch)
-        running.val_accuracy = values.get("val_accuracy", running.val_accuracy)
+    def _release(self, candidate: Candidate) -> None:
+        """The candidate's job is over."""
+        del self.running[candidate.number]
+        self.meter.end(candidate.number)
+        candidate.seconds += self.meter.now() - candidate.since
+        candidate.phase = "waiting"
 
-    def _finished(self, running: Running, result: dict[str, Any]) -> None:
-        metrics: dict[str, Any] = {"num_params": running.graph.num_params, "macs": running.graph.macs}
-        if "latency_ms" in result:
-            metrics["latency"] = result.pop("latency_ms")
-        if "val_accuracy" in result:
-            metrics["accuracy"] = result.pop("val_accuracy")
-        over = result.pop("over", None)
-        if result.pop("stopped"):
-            return self._end(running.record.number, "stopped", metrics=metrics, details=result, reason=over or self.message,
-                             unfinished=over is None)  # fmt: skip
-        self._end(running.record.number, "completed", metrics=metrics, details=result)
+    def _advance(self, candidate: Candidate, result: dict[str, Any]) -> None:
+        """What a finished job leads to: the next one, a pause, or the candidate's end."""
+        stopped, refused = result.pop("stopped", False), result.pop("refused", None)
+        candidate.metrics |= result.pop("metrics", {})
+        candidate.details |= result
+        if refused:
+            self.refused += 1
+            return self._end(candidate, "stopped", reason=f"not measured: {refused}", unfinished=True)
+        if "accuracy" not in candidate.metrics and not stopped:
+            return self._measured(candidate)
+        if stopped:
+            return self._give_up(candidate)
+        candidate.trained = result["epochs"]
+        if candidate.trained >= self.plan.recipe.epochs or self.halving is None:
+            return self._end(candidate, "completed")
+        self._pause(candidate, self.halving)
+
+    def _measured(self, candidate: Candidate) -> None:
+        """Everything that needs no training is known: limits are kept before any epoch is paid for."""
+        self.refused = 0
+        if broken := self._broken(candidate.metrics):
+            return self._end(candidate, "stopped", reason=broken)
+        if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.front.members], self.study.objectives):
+            return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
+        self.ready.append(candidate)
+
+    def _pause(self, candidate: Candidate, halving: Halving) -> None:
+        """At a rung: wait for a promotion, which may come at once."""
+        rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): candidate.metrics["accuracy"]}
+        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics)
+        if len(rungs) == 1:
+            self.durations.append(candidate.seconds)
+        candidate.waits = True
+        halving.saw(candidate.number, candidate.trained, dict(candidate.metrics), waits=True)
+        for number in halving.given_up():
+            self._give_up(self.open[number])
+
+    def _recall(self, record: Record) -> None:
+        """What a rung knew of a trial of an earlier driver; one that was still open waits there again."""
+        if self.halving is None or not (rungs := record.attrs.get("rungs")):
+            return
+        known = record.attrs["known"]
+        for epochs, accuracy in rungs.items():
+            self.halving.saw(record.number, int(epochs), {**known, "accuracy": accuracy}, waits=False)
+        if record.state == "running":
+            candidate = self._candidate(record)
+            candidate.trained, candidate.metrics, candidate.waits = int(max(rungs, key=int)), dict(known), True
+            self.open[record.number] = candidate
+            self.halving.saw(record.number, candidate.trained, known, waits=True)
 
     # -- records -----------------------------------------------------------------------------------------------------
 
-    def _end(self, number: int, state: State, *, reason: str | None = None, metrics: Mapping[str, Any] | None = None,
-             details: Mapping[str, Any] | None = None, unfinished: bool = False) -> None:  # fmt: skip
-        """A submitted trial is over: meter it, record it, and give its result to those that waited for it."""
-        running = self.running.pop(number)
-        seconds = self.meter.end(number, counts=state in {"completed", "failed"}) / self.cost
-        marks = {"device": running.device or None, UNFINISHED: True if unfinished else None}
-        details = {**(details or {}), **{key: value for key, value in marks.items() if value is not None}}
-        self._record(running.record, state, seconds=seconds, reason=reason, metrics=metrics, details=details)
-        self.fruitless = 0 if running.record.state == "completed" else self.fruitless + 1
-        if running.record.state != "completed":
+    def _give_up(self, candidate: Candidate) -> None:
+        """Not finished and not to be: not promoted, or the search has ended."""
+        if candidate.waits:
+            reason = f"not promoted after {candidate.trained} epoch{'s' * (candidate.trained > 1)}"
+            return self._end(candidate, "stopped", reason=reason, unfinished=self.interrupted)
+        self._end(candidate, "stopped", reason=self.message or "the search ended", unfinished=True)
+
+    def _end(self, candidate: Candidate, state: State, *, reason: str | None = None, unfinished: bool = False) -> None:
+        """A candidate is over: count it, record it, and give its result to those that waited for it."""
+        number = candidate.number
+        del self.open[number]
+        if self.halving:
+            self.halving.leave(number)
+        if state in {"completed", "failed"} or (candidate.waits and not unfinished):
+            self.meter.count()
+        marks = {"device": candidate.device or None, UNFINISHED: True if unfinished else None}
+        details = {**candidate.details, **{key: value for key, value in marks.items() if value is not None}}
+        self._record(candidate.record, state, seconds=candidate.seconds, reason=reason, metrics=candidate.metrics,
+                     details=details)
+        self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
+        self.folder.drop_checkpoint(number)
+        if candidate.record.state != "completed":
             self.folder.drop_weights(number)
-        for follower in running.followers:
-            self._repeat(follower, running.record)
+        for follower in candidate.followers:
+            self._repeat(follower, candidate.record)
 
     def _repeat(self, record: Record, twin: Record) -> None:
         """Link a stored duplicate with its original, now or when that has ended; it costs nothing and counts as nothing."""
-        if twin.number in self.running:
-            self.running[twin.number].followers.append(record)
+        if twin.number in self.open:
+            self.open[twin.number].followers.append(record)
         else:
             self._note(self.study.tell(record.number, "duplicate", duplicate_of=twin.number))
 
@@ -301,24 +431,33 @@ class SearchLoop:
         self.counts[record.state] += 1
         if record.state != "completed":
             return False
-        if "seconds" in record.attrs:
+        if "seconds" in record.attrs and self.halving is None:
             self.durations.append(record.attrs["seconds"])
         return self.front.add(record)
 
+    def tell(self, doing: str) -> None:
+        """Show what is being done after the search."""
+        self.doing = doing
+        self.view(self.status())
+
+    def save_checks(self) -> None:
+        """Store what was found when the front was looked at again, and what was spent on it."""
+        self.study.set_metadata(meter=self.meter.to_mapping(), **self.front.checks.to_metadata())
+
     def _save(self) -> None:
         self.study.set_metadata(meter=self.meter.to_mapping())
-        self._saved = time.monotonic()
+        self._saved = self.meter.now()
 
     def status(self) -> Status:
         """What a view shows now."""
         return Status(
             elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.counts),
             running=tuple(self.running.values()), front=self.front.members, best=self.front.best,
-            epochs=self.plan.recipe.epochs, message=self.message,
+            epochs=self.plan.recipe.epochs, message=self.doing or self.message, waiting=sum(c.waits for c in self.open.values()),
         )  # fmt: skip
 
 
-def _slot(executor: Executor) -> tuple[Device, float]:
+def slot_of(executor: Executor) -> tuple[Device, float]:
     """What a slot holds, for the meter: so many GPUs, or so many cores."""
     slot = executor.resources[0]
     if slot.kind == "gpu":
@@ -339,5 +478,5 @@ def row_of(record: Record) -> dict[str, Any]:
         "latency_ms": metrics.get("latency"),
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "seed": record.seed, "identity": record.identity,
         "seconds": attrs.get("seconds"), "duplicate_of": record.duplicate_of, "reason": record.reason,
-        **{k: attrs.get(k) for k in ("latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
+        **{k: attrs.get(k) for k in ("phase", "latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
     }  # fmt: skip

@@ -25,14 +25,16 @@ FREE_BYTES = 50 * 2**20
 """A run does not start with less free disk than this."""
 
 TRIAL_COLUMNS = (
-    "trial", "state", "val_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs", "epochs",
+    "trial", "state", "phase", "val_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params", "macs", "epochs",
     "measure_s", "train_s", "seconds", "seed", "identity", "duplicate_of", "reason",
 )  # fmt: skip
-"""Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds."""
+"""Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds; ``phase``
+is empty or baseline."""
 
-FRONT_COLUMNS = ("trial", "val_accuracy", "test_accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "num_params",
-                 "macs",
-                 "identity")  # fmt: skip
+FRONT_COLUMNS = (
+    "trial", "val_accuracy", "test_accuracy", "accuracy_mean", "accuracy_sd", "repeats", "latency_ms", "latency_low_ms",
+    "latency_high_ms", "latency_again_ms", "num_params", "macs", "identity",
+)  # fmt: skip
 """Columns of front.csv, in the units of trials.csv; test_accuracy is empty until the search has ended."""
 
 
@@ -44,7 +46,7 @@ class RunFolder:
         self.config, self.environment = path / "config.yaml", path / "environment.json"
         self.study, self.log = path / "study.log", path / "log.txt"
         self.trials, self.front, self.best = path / "trials.csv", path / "front.csv", path / "best.yaml"
-        self.weights = path / "weights"
+        self.weights, self.checkpoints = path / "weights", path / "checkpoints"
 
     @classmethod
     def find(cls, name: str) -> RunFolder:
@@ -74,6 +76,7 @@ class RunFolder:
         """Make the folder. Raises RunError when it cannot be written or the disk is nearly full."""
         try:
             self.weights.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise _refusal(self.path, error) from None
         probe = self.path / ".probe"
@@ -137,6 +140,21 @@ class RunFolder:
         """Delete the weights of all other trials, and what killed workers left half-written."""
         kept = {self.weights_of(trial) for trial in trials}
         for path in self.weights.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def checkpoint_of(self, trial: int) -> Path:
+        """Where a trial's training goes on from, while it is not over."""
+        return self.checkpoints / f"{trial}.pt"
+
+    def drop_checkpoint(self, trial: int) -> None:
+        """Delete a trial's checkpoint, if there is one."""
+        self.checkpoint_of(trial).unlink(missing_ok=True)
+
+    def keep_checkpoints(self, trials: Iterable[int]) -> None:
+        """Delete the checkpoints of all other trials."""
+        kept = {self.checkpoint_of(trial) for trial in trials}
+        for path in self.checkpoints.glob("*"):
             if path not in kept:
                 path.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from nas.search.evaluator import size_of
 from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
 from nas.search.planner import Plan
 from nas.search.run import RunFolder
+from nas.search.shares import Shares
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
 from nas.space.unparse import to_page
@@ -37,6 +38,11 @@ class Settled:
     plan: Plan
 
     @property
+    def shares(self) -> Shares:
+        """How the budget is divided."""
+        return Shares.chosen(self.config.shares, strategy=self.config.strategy, expected=None)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the search is for."""
         return parse_objectives(self.config.objectives)
@@ -47,13 +53,15 @@ class Settled:
         return tuple(map(parse_constraint, dict.fromkeys((*self.config.constraint, *self.space.spec.constraints))))
 
     @classmethod
-    def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan) -> Settled:
+    def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan,
+             shares: Shares) -> Settled:  # fmt: skip
         """With the plan's choices and absolute paths written into the configuration, as if they had been typed."""
+        said = shares.to_mapping()
         config = replace(
             config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
             storage=absolute_storage(config.storage), target=config.target or device,
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
-            proxy=_words(plan.proxy),
+            proxy=_words(plan.proxy), baseline=said["baseline"], repeats=said["repeats"], final=said["final"],
         )  # fmt: skip
         return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan)
 

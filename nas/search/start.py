@@ -12,21 +12,26 @@ import torch
 from nas.errors import NasError, RunError, UsageError
 from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
+from nas.search.candidate import View
 from nas.search.config import SIZE_WORDS, SearchConfig
+from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.slots import cpu_quota, usable_cpus
-from nas.search.front import front_row
-from nas.search.loop import SearchLoop, View, row_of
+from nas.search.front import Checks, front_row
+from nas.search.halving import Halving
+from nas.search.loop import Rules, SearchLoop, row_of
 from nas.search.objectives import judged_by, parse_objectives
 from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
 from nas.search.run import TRIAL_COLUMNS, RunFolder
-from nas.search.samplers import STRATEGIES, choose_strategy
+from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
 from nas.search.settled import Settled, absolute, absolute_storage, size_words
+from nas.search.shares import Shares
 from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
+from nas.train.seeding import derive_seed
 
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
@@ -48,10 +53,11 @@ class Result:
     best: Record | None
     message: str
     interrupted: bool
+    checks: Checks
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
-        front = [front_row(record, test) for record, test in self.front]
+        front = [front_row(record, test, self.checks) for record, test in self.front]
         return {
             "run": str(self.folder.path), "space": self.space, "strategy": self.strategy,
             "trials": {state: self.counts.get(state, 0) for state in STATES}, "budget": self.budget, "wall_s": self.wall_s,
@@ -81,12 +87,15 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
     if config.storage is not None:
         open_storage(config.storage).close()
     workers = config.workers or default_workers(device)
-    plan = plan_search(space, data, config, device=device, workers=workers, seconds=time_left(budget, device, workers))
+    shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
+    seconds = time_left(budget, device, workers)
+    plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
     folder.create()
     for note in plan.notes:
         say(note)
+    say(f"budget {budget}: {shares}")
     settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint,
-                           plan=plan)
+                           plan=plan, shares=shares)
     return _run(folder, settled, data, meter, workers, say, view, new=True)
 
 
@@ -149,20 +158,30 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             say(f"note: {change}; latencies measured before and after do not compare")
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
-                              payload=payload, view=show)  # fmt: skip
+                              payload=payload, view=show, rules=rules_of(settled))  # fmt: skip
             loop.run()
+            if not loop.interrupted and settled.shares.repeats:
+                confirm(loop)
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
     return Result(
         folder=folder, space=config.space, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
-        message=loop.message, interrupted=loop.interrupted,
+        message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
     )  # fmt: skip
 
 
+def rules_of(settled: Settled) -> Rules:
+    """What the search does beside its strategy."""
+    config, shares = settled.config, settled.shares
+    random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
+    halving = Halving(settled.objectives, settled.plan.recipe.epochs) if config.early_stopping == "asha" else None
+    return Rules(shares=shares, random=random, halving=halving)
+
+
 def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
-    """What the evaluator is told with every candidate; the loop adds ``page`` and ``weights``."""
+    """What the evaluator is told with every job; the loop adds ``page``, ``weights``, ``checkpoint`` and ``stage``."""
     config, plan = settled.config, settled.plan
     metrics = judged_by(settled.objectives, settled.constraints)
     measure = {"device": config.target or settled.device, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)}
@@ -171,7 +190,6 @@ def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed, "plugins": list(config.plugins),
         "measure": measure if "latency" in metrics else None,
-        "constraints": [str(limit) for limit in settled.constraints],
     }  # fmt: skip
 
 

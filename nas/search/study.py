@@ -62,6 +62,12 @@ class Record:
     attrs: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def counts(self) -> bool:
+        """Whether it is one of a budget's trials: it was judged, if only at a rung of early stopping."""
+        at_a_rung = self.state == "stopped" and "rungs" in self.attrs
+        return self.state in ("completed", "failed") or (at_a_rung and not self.unfinished)
+
+    @property
     def unfinished(self) -> bool:
         """Stopped before it could be judged: by Ctrl-C, or at the budget's end."""
         return self.state == "stopped" and UNFINISHED in self.attrs
@@ -137,8 +143,9 @@ class SearchStudy:
     @property
     def spent(self) -> dict[str, float]:
         """What was spent when it was last told, for :meth:`.budget.Meter.from_mapping`; trials are counted as they are stored."""
-        counted = sum(record.state in ("completed", "failed") for record in self.records)
-        return {**self.metadata.get("meter", {}), "trials": counted}
+        stored = self.metadata
+        counted = sum(record.counts for record in self.records) + sum(map(len, stored.get("repeats", {}).values()))
+        return {**stored.get("meter", {}), "trials": counted}
 
     def set_metadata(self, **values: Any) -> None:
         """Store values that are plain JSON, in one write."""
@@ -248,6 +255,14 @@ class SearchStudy:
         if record.unfinished and self._by_identity.get(record.identity) == number:
             del self._by_identity[record.identity]
         return record
+
+    def note(self, number: int, **attrs: Any) -> None:
+        """Store attributes of a running trial, in one write."""
+        record = self.records[number]
+        record.attrs |= attrs
+        with self._storage.batch():
+            for key, value in attrs.items():
+                self._storage.optuna.set_trial_user_attr(self._trial_ids[number], key, value)
 
     def _end(
         self, record: Record, state: State, metrics: Metrics | None, reason: str | None, duplicate_of: int | None

@@ -76,13 +76,15 @@ class FitResult:
 def fit(
     model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochResult], bool | None] | None = None, checkpoint: Path | None = None,
+    checkpoint_every_s: float = 0.0,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
     ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits) while training; build it under
     :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True or raises :class:`StopTraining`,
     the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
-    a kill in between repeats that epoch), and the same call goes on from it, also after a stop.
+    a kill in between repeats that epoch), and the same call goes on from it, also after a stop; with
+    ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time.
 
     Raises TrainError for a loss that is not finite (naming the epoch), a model that does not return class scores, and
     a checkpoint that is damaged or another training's. torch.OutOfMemoryError passes through.
@@ -91,15 +93,16 @@ def fit(
         training = _Training(model, data.to(device), recipe, seed)
         if checkpoint is not None:
             training.load(checkpoint)
-        stopped = False
+        stopped, saved = False, time.monotonic()
         while not stopped and len(training.history) < recipe.epochs:
             result = training.run_epoch()
             try:
                 stopped = bool(on_epoch is not None and on_epoch(result))
             except StopTraining:
                 stopped = True
-            if checkpoint is not None:
+            if checkpoint is not None and (stopped or time.monotonic() - saved >= checkpoint_every_s):
                 training.save(checkpoint)
+                saved = time.monotonic()
         training.finish()
     return FitResult(history=tuple(training.history), stopped=len(training.history) < recipe.epochs)
 

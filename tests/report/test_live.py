@@ -11,7 +11,7 @@ from rich.console import Console
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.report.live import LINE_EVERY_S, QUIET_S, _Lines, panel, summary_line, view
-from nas.search.loop import Running, Status
+from nas.search.candidate import Candidate, Status
 from nas.search.study import Record
 from tests.search.fakes import MANY, Clock, space_of
 
@@ -66,8 +66,8 @@ def test_the_panel_shows_what_runs_and_the_front():
 
     architecture = space_of(MANY).sample(random.Random(0))
     graph = lower(architecture, Size(input=(1, 8, 8), num_classes=10))
-    running = Running(Record(number=7, decisions={}), architecture, graph, phase="training", epoch=4,
-                      val_accuracy=0.5, latency_ms=0.75)  # fmt: skip
+    running = Candidate(record=Record(number=7, decisions={}), architecture=architecture, graph=graph, phase="training", epoch=4,
+                        metrics={"accuracy": 0.5, "latency": 0.75})  # fmt: skip
     text = shown(panel(status(running=(running,))))
     for word in ("1 of 3min", "4 completed", "training", "4/10", "50.00 %", "0.75 ms", "90.00 %", "1.25 ms", "1.5K", "Ctrl-C"):
         assert word in text

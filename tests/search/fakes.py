@@ -9,15 +9,17 @@ from typing import Any
 
 from nas.net.graph import Size
 from nas.search.budget import Meter, parse_budget
+from nas.search.candidate import Status
 from nas.search.config import SearchConfig
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Resources, Started
-from nas.search.loop import SearchLoop, Status
+from nas.search.loop import SearchLoop
 from nas.search.objectives import parse_constraint, parse_objectives
 from nas.search.planner import Plan
 from nas.search.run import RunFolder
 from nas.search.samplers import choose_strategy
 from nas.search.settled import Settled
-from nas.search.start import payload_of
+from nas.search.shares import Shares
+from nas.search.start import payload_of, rules_of
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
 from nas.space.page import read_page
@@ -67,7 +69,19 @@ class Clock:
 def accuracy_of(job: Job) -> dict[str, Any]:
     """A made-up result that follows from the architecture alone."""
     page = str(job.payload["page"]["network"])
-    return {"val_accuracy": (sum(map(ord, page)) % 97) / 100, "stopped": False, "epochs": 2, "train_s": 0.5}
+    return {"metrics": {"accuracy": (sum(map(ord, page)) % 97) / 100}, "stopped": False, "epochs": job.payload["stage"]["epochs"],
+            "train_s": 0.5}  # fmt: skip
+
+
+def measured(latency):
+    """Outcomes of a search that measures: what ``latency`` says of a trial's number, then its made-up accuracy."""
+    def outcome(job):
+        if job.payload["stage"]["do"] == "measure":
+            ms = latency(job.trial)
+            return {"metrics": {"latency": ms}, "latency_low_ms": ms * 0.99, "latency_high_ms": ms * 1.01, "measure_s": 0.1}
+        return accuracy_of(job)
+
+    return outcome
 
 
 class FakeExecutor(Executor):
@@ -120,7 +134,7 @@ class FakeExecutor(Executor):
             kind, _, reason = str(error).partition(": ")
             self.events.append(Failed(trial=job.trial, kind=kind, reason=reason, seconds=1.0))  # type: ignore[arg-type]
             return
-        self.events.append(Progress(trial=job.trial, values={"epoch": 1, "val_accuracy": result.get("val_accuracy")}))
+        self.events.append(Progress(trial=job.trial, values={"epoch": 1, "metrics": result.get("metrics", {})}))
         if job.trial in self.asked:
             result["stopped"] = True
         self.events.append(Finished(trial=job.trial, result=result, seconds=1.0))
@@ -145,7 +159,8 @@ def settled(page: str = MANY, **words: Any) -> Settled:
     plan = Plan(deploy=size, proxy=size, batch=1, recipe=Recipe(epochs=2, batch_size=8, learning_rate=0.1), epoch_s=1.0, notes=())
     config = SearchConfig.from_words({"space": "many", "data": "digits", "budget": "10trials",
                                       "objectives": "accuracy,num_params", **words})
-    return Settled.make(config, name="run", device="cpu", space=space, fingerprint="f" * 64, plan=plan)
+    return Settled.make(config, name="run", device="cpu", space=space, fingerprint="f" * 64, plan=plan,
+                         shares=Shares.chosen(config.shares, strategy=config.strategy, expected=1))
 
 
 @contextmanager
@@ -163,7 +178,7 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
         meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
         sampler, _ = choose_strategy(config.strategy, chosen.space, objectives, budget, config.seed)
         yield SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=run, plan=chosen.plan,
-                         payload=payload_of(chosen, run), view=view)  # fmt: skip
+                         payload=payload_of(chosen, run), view=view, rules=rules_of(chosen))  # fmt: skip
 
 
 def run_loop(folder: Path, executor: Executor | None = None, chosen: Settled | None = None, **options: Any) -> SearchLoop:

@@ -9,7 +9,7 @@ from nas.search.archive import open_archive, parse_limits
 from nas.search.objectives import dominates
 from nas.search.run import RunFolder
 from nas.search.storage import open_storage
-from tests.search.fakes import FakeExecutor, a_loop, accuracy_of, run_loop, settled
+from tests.search.fakes import FakeExecutor, a_loop, accuracy_of, measured, run_loop, settled
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_limit_on_what_was_not_measured_is_refused(run):
 
 def test_a_limited_metric_was_measured(tmp_path):
     chosen = settled(objectives="accuracy", constraint=["latency<=3ms"], budget="2trials")
-    run_loop(tmp_path / "run", FakeExecutor(lambda job: {**accuracy_of(job), "latency_ms": 1.0}), chosen)
+    run_loop(tmp_path / "run", FakeExecutor(measured(lambda trial: 1.0)), chosen)
     RunFolder(tmp_path / "run").write_config(chosen.to_mapping())
     with open_archive(str(tmp_path / "run")) as archive:
         assert len(archive.within(parse_limits(["latency<=2ms"], archive))) == 2

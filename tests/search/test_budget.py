@@ -52,7 +52,7 @@ def test_a_budget_written_out_reads_back_as_the_same(parts):
 
 # Steps in quarters of a second and fractions in quarters: every sum is exact in floating point.
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["begin", "end", "fail", "count", "save"]), st.integers(0, 40).map(lambda n: n / 4),
+    st.tuples(st.sampled_from(["begin", "end", "count", "save"]), st.integers(0, 40).map(lambda n: n / 4),
               st.sampled_from(["cpu", "gpu"]), st.sampled_from([0.25, 0.5, 1.0, 2.0])),
     max_size=30,
 )  # fmt: skip
@@ -73,11 +73,10 @@ def test_the_meter_counts_exactly_what_ran_through_any_number_of_restarts(steps)
         if what == "begin":
             meter.begin(number, kind, fraction)
             running[number] = (kind, fraction)
-        elif what in ("end", "fail") and running:
+        elif what == "end" and running:
             oldest = next(iter(running))
-            meter.end(oldest, counts=what == "end")
+            meter.end(oldest)
             del running[oldest]
-            trials += what == "end"
         elif what == "count":
             meter.count()
             trials += 1
@@ -98,10 +97,12 @@ def test_a_part_is_exhausted_when_it_is_reached_and_not_before(text):
     meter = Meter(parse_budget("5h," + text) if text != "10s" else parse_budget("10s,5gpuh"), clock)
     meter.begin(0, "cpu")
     clock.now += 9.75
-    assert meter.exhausted is None
+    assert meter.exhausted() is None
+    assert str(meter.exhausted(0.9)) == (text if "trial" not in text else "None")
     clock.now += 0.25
     meter.end(0)
-    assert str(meter.exhausted) == text
+    meter.count()
+    assert str(meter.exhausted()) == text
 
 
 def test_a_trial_starts_only_where_it_is_expected_to_end():
@@ -117,13 +118,23 @@ def test_a_trial_starts_only_where_it_is_expected_to_end():
     assert not meter.can_start(6, "gpu")
     meter.begin(1, "cpu")
     meter.begin(2, "cpu")
-    assert not meter.can_start(0, "cpu")  # three trials are in flight
+    assert meter.can_start(0, "cpu", open_trials=2)
+    assert not meter.can_start(0, "cpu", open_trials=3)
+
+
+def test_a_share_of_a_budget():
+    clock = Clock()
+    meter = Meter(parse_budget("100s,10trials"), clock)
+    assert meter.can_start(90, share=0.9)
+    assert not meter.can_start(91, share=0.9)
+    assert meter.can_start(1, share=0.85, open_trials=8)  # 8.5 trials are nine whole ones
+    assert not meter.can_start(1, share=0.85, open_trials=9)
 
 
 def test_without_a_limit_there_is_no_end():
     meter = Meter(Budget(), Clock())
     assert meter.can_start(1e9)
-    assert meter.exhausted is None
+    assert meter.exhausted() is None
     assert meter.left("wall") is None
 
 

@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import nas.search.loop as loops
 from nas.errors import RunError
 from nas.search.run import TRIAL_COLUMNS
-from tests.search.fakes import MANY, THREE, Clock, FakeExecutor, a_loop, accuracy_of, run_loop, settled
+from tests.search.fakes import MANY, THREE, Clock, FakeExecutor, a_loop, accuracy_of, measured, run_loop, settled
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -34,7 +35,7 @@ def test_a_budget_of_trials_is_used_exactly(tmp_path):
     loop = run_loop(tmp_path, executor)
     assert loop.counts["completed"] == 10 == len(executor.submitted)
     assert loop.message == "the budget of 10trials is spent"
-    assert executor.closed
+    assert not executor.closed  # the front may be looked at again
     assert loop.meter.spent("trials") == 10
 
 
@@ -124,7 +125,7 @@ def test_a_candidate_that_cannot_run_at_this_input_is_a_failure_of_its_own(tmp_p
 
 
 def test_a_result_that_is_not_a_number_is_a_failure(tmp_path):
-    loop = run_loop(tmp_path, FakeExecutor(lambda job: {"val_accuracy": float("nan"), "stopped": False}))
+    loop = run_loop(tmp_path, FakeExecutor(lambda job: {"metrics": {"accuracy": float("nan")}, "epochs": 2}))
     assert loop.counts == {"failed": 10}
     assert loop.front.members == ()
 
@@ -142,12 +143,10 @@ def test_a_candidate_over_a_static_limit_is_never_submitted(tmp_path):
 
 
 def test_a_candidate_over_a_measured_limit_does_not_count(tmp_path):
-    def outcome(job):
-        if job.trial % 3:
-            return {"latency_ms": 9.0, "stopped": True, "over": "latency 9 breaks latency<=3ms"}
-        return {**accuracy_of(job), "latency_ms": 1.0}
-
-    loop = run_loop(tmp_path, FakeExecutor(outcome), settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
+    executor = FakeExecutor(measured(lambda trial: 9.0 if trial % 3 else 1.0))
+    loop = run_loop(tmp_path, executor, settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
+    trained = {job.trial for job in executor.submitted if job.payload["stage"]["do"] == "train"}
+    assert trained == {r.number for r in loop.study.records if r.state == "completed"}
     assert loop.counts["completed"] == 10
     assert loop.counts["stopped"] >= 18
     assert {r.reason for r in loop.study.records if r.state == "stopped"} == {"latency 9 breaks latency<=3ms"}
@@ -160,8 +159,7 @@ def test_limits_that_nothing_keeps_end_the_search(tmp_path, monkeypatch):
     loop = run_loop(tmp_path / "static", executor, settled(constraint=["num_params<=1"]))
     assert "ended early" in loop.message
     assert executor.submitted == []
-    outcome = {"latency_ms": 9.0, "stopped": True, "over": "latency 9 breaks latency<=3ms"}
-    loop = run_loop(tmp_path / "measured", FakeExecutor(lambda job: outcome),
+    loop = run_loop(tmp_path / "measured", FakeExecutor(measured(lambda trial: 9.0)),
                     settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
     assert "ended early" in loop.message
     assert 20 <= loop.counts["stopped"] <= 21
@@ -328,7 +326,7 @@ def test_weights_are_kept_for_the_front_alone(tmp_path):
         with open(job.payload["weights"], "w") as file:
             file.write("weights")
         if job.trial == 4:
-            return {"val_accuracy": 0.1, "stopped": True}
+            return {"metrics": {"accuracy": 0.1}, "stopped": True, "epochs": 1}
         return accuracy_of(job)
 
     (tmp_path / "weights").mkdir()
@@ -375,3 +373,115 @@ def test_a_status_says_what_a_view_needs(tmp_path):
     assert seen[-1].message == loop.message
     assert seen[-1].running == ()
     assert seen[-1].counts == {"completed": 3}
+
+
+def with_asha(**words):
+    chosen = settled(early_stopping="asha", **words)
+    return replace(chosen, plan=replace(chosen.plan, recipe=replace(chosen.plan.recipe, epochs=9)))
+
+
+def epochs_of(executor):
+    """Epochs that each trial was trained for, job by job."""
+    stages = {}
+    for job in executor.submitted:
+        if job.payload["stage"]["do"] == "train":
+            stages.setdefault(job.trial, []).append(job.payload["stage"]["epochs"])
+    return stages
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_early_stopping_trains_the_better_third_on(tmp_path, slots):
+    executor = FakeExecutor(slots=slots)
+    loop = run_loop(tmp_path, executor, with_asha(budget="30trials", strategy="random"))
+    records = loop.study.records
+    stopped = [r for r in records if r.state == "stopped"]
+    completed = [r for r in records if r.state == "completed"]
+    assert len(stopped) + len(completed) == 30 == loop.meter.spent("trials")
+    assert 8 <= len(completed) <= 16  # a new best goes on although a third has gone already
+    assert {r.reason for r in stopped} == {"not promoted after 3 epochs"}
+    stages = epochs_of(executor)
+    assert all(stages[r.number] == [3, 9] for r in completed)
+    assert all(stages[r.number] == [3] for r in stopped)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not any(r.unfinished for r in stopped)
+
+
+@pytest.mark.parametrize("poll", [3, 8, 15])
+def test_a_killed_driver_goes_on_with_those_that_wait(tmp_path, poll):
+    chosen = with_asha(budget="20trials", strategy="random")
+    killed_at(tmp_path, poll, chosen)
+    waiting = {t.number for t in stored(tmp_path) if not t.state.is_finished() and "rungs" in t.user_attrs}
+    executor = FakeExecutor(slots=2)
+    loop = run_loop(tmp_path, executor, chosen)
+    assert waiting
+    assert all(9 in epochs and 3 not in epochs for trial, epochs in epochs_of(executor).items() if trial in waiting)
+    assert loop.meter.spent("trials") == 20
+    assert sum(r.counts for r in loop.study.records) == 20
+    assert all(t.state.is_finished() for t in stored(tmp_path))
+
+
+def test_a_candidate_that_could_not_reach_the_front_is_not_trained(tmp_path):
+    def outcome(job):
+        if job.payload["stage"]["do"] == "measure":
+            return {"metrics": {"latency": 1.0 + job.trial}, "latency_low_ms": 1.0, "latency_high_ms": 1.0, "measure_s": 0.1}
+        return {"metrics": {"accuracy": 1.0}, "epochs": job.payload["stage"]["epochs"]}
+
+    executor = FakeExecutor(outcome)
+    chosen = with_asha(budget="50s", objectives="accuracy,latency", strategy="random")
+    loop = run_loop(tmp_path, executor, chosen, clock=(clock := Clock()))
+    assert clock.now > 0
+    first = min(r.number for r in loop.study.records if r.state == "completed")
+    later = [r for r in loop.study.records if r.state == "stopped" and r.number > first and "perfect" in (r.reason or "")]
+    assert later
+    assert not set(epochs_of(executor)) & {r.number for r in later}
+
+
+def test_a_share_of_the_candidates_is_drawn_at_random(tmp_path):
+    loop = run_loop(tmp_path, FakeExecutor(), settled(budget="30trials", baseline="20%"))
+    baseline = [r for r in loop.study.records if r.attrs.get("phase") == "baseline"]
+    assert len(baseline) == 6
+    assert {row["trial"] for row in rows(tmp_path) if row["phase"] == "baseline"} == {str(r.number) for r in baseline}
+
+
+def test_a_candidate_whose_worker_dies_is_tried_once_more(tmp_path):
+    deaths = []
+
+    def outcome(job):
+        if job.trial in (1, 2) and (job.trial == 2 or not deaths):
+            deaths.append(job.trial)
+            raise RuntimeError("died: the worker process ended by SIGKILL")
+        return accuracy_of(job)
+
+    executor = FakeExecutor(outcome)
+    loop = run_loop(tmp_path, executor)
+    assert deaths == [1, 2, 2]
+    assert loop.study.records[1].state == "completed"
+    assert (loop.study.records[2].state, loop.study.records[2].reason) == ("failed", "died: the worker process ended by SIGKILL")
+    assert loop.meter.spent("trials") == 10
+
+
+def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(loops, "REFUSED", 3)
+    chosen = settled(objectives="accuracy,latency")
+
+    def refused(job):
+        return {"refused": "cpu is busy"}
+
+    loop = run_loop(tmp_path, FakeExecutor(refused), chosen)
+    assert "the last 3 measurements were refused" in loop.message
+    assert {r.reason for r in loop.study.records} == {"not measured: cpu is busy"}
+    assert loop.meter.spent("trials") == 0
+    again = run_loop(tmp_path, FakeExecutor(measured(lambda trial: 1.0)), chosen)
+    assert again.counts["completed"] == 10
+
+
+def test_measuring_elsewhere_holds_no_training_slot(tmp_path):
+    measurer, trainer = FakeExecutor(measured(lambda trial: 1.0)), FakeExecutor(slots=2)
+    chosen = settled(objectives="accuracy,latency", strategy="random")
+    with a_loop(tmp_path, trainer, chosen) as loop:
+        loop.measurer = measurer
+        loop.run()
+    assert {job.payload["stage"]["do"] for job in measurer.submitted} == {"measure"}
+    assert {job.payload["stage"]["do"] for job in trainer.submitted} == {"train"}
+    assert loop.counts["completed"] == 10
+    assert all(r.metrics["latency"] == 1.0 for r in loop.study.records if r.state == "completed")

@@ -1,0 +1,116 @@
+"""After the search: the front is measured again, alone, and its best are trained again with other seeds.
+
+What a search reports as best was picked among many noisy figures, so it is likely to have been lucky. These second looks
+belong to the budget (its ``repeats`` share), and are kept with the study, not as trials of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.search.executors.base import Executor, Failed, Finished, Job
+from nas.search.interrupt import on_interrupt
+from nas.search.loop import SearchLoop, slot_of
+from nas.search.study import Record
+from nas.space.unparse import to_page
+
+MEASURED, TRAINED, SEEDS = 30, 3, 4
+"""Members that are measured again at most; most accurate members that are trained again, with so many other seeds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A job that is no trial: what it is for, and what its payload says beside the search's own."""
+
+    record: Record
+    words: Mapping[str, Any]
+
+
+def confirm(loop: SearchLoop) -> None:
+    """Measure and train the front again, as far as its share of the budget goes. Ends early on Ctrl-C."""
+    checks, share = loop.front.checks, loop.rules.shares.before_final
+    members = loop.front.members
+    if loop.payload["measure"]:
+        todo = [Extra(r, {"stage": {"do": "measure"}}) for r in members[:MEASURED] if r.number not in checks.again]
+
+        def measured(extra: Extra, result: Mapping[str, Any]) -> None:
+            if "metrics" in result:
+                checks.again[extra.record.number] = {
+                    "median_ms": result["metrics"]["latency"], "low_ms": result["latency_low_ms"],
+                    "high_ms": result["latency_high_ms"]}  # fmt: skip
+
+        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=1.0, what="measured again")
+
+    def trained(extra: Extra, result: Mapping[str, Any]) -> None:
+        loop.meter.count()
+        if not result.get("stopped"):
+            checks.repeats.setdefault(extra.record.number, []).append(result["metrics"]["accuracy"])
+
+    todo = list(_repeats(loop, members[:TRAINED]))
+    run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=_full_training(loop), what="trained again")
+    loop.front.write(loop.study.space, loop.plan.deploy)
+
+
+def _repeats(loop: SearchLoop, members: Iterable[Record]) -> Iterable[Extra]:
+    """Every member once before any twice."""
+    done = loop.front.checks.repeats
+    epochs = loop.plan.recipe.epochs
+    for turn in range(1, SEEDS + 1):
+        for record in members:
+            if len(done.get(record.number, [])) < turn:
+                stage = {"do": "train", "epochs": epochs}
+                yield Extra(record, {"stage": stage, "seed": loop.payload["seed"] + turn, "weights": ""})
+
+
+def _full_training(loop: SearchLoop) -> float:
+    """Seconds that a whole training takes: the longest of the front's, or the plan's estimate."""
+    known = [r.attrs["seconds"] for r in loop.front.members if "seconds" in r.attrs]
+    return max(known, default=loop.plan.epoch_s * loop.plan.recipe.epochs)
+
+
+def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, executor: Executor,
+             share: float, seconds: float, what: str, at_once: int | None = None) -> None:  # fmt: skip
+    """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``."""
+    waiting, running = deque(todo), dict[int, Extra]()
+    total, number = len(waiting), len(loop.study.records)
+    device, cost = slot_of(executor)
+    with on_interrupt(loop.interrupt):
+        while (waiting or running) and not loop.interrupted:
+            over = loop.meter.exhausted(share) is not None
+            while (waiting and not over and executor.free and len(running) < (at_once or total)
+                   and loop.meter.can_start(seconds, device, cost, share=share, open_trials=len(running))):  # fmt: skip
+                number, extra = number + 1, waiting.popleft()
+                running[number] = extra
+                loop.meter.begin(number, device, cost, expected=seconds)
+                executor.submit(_job(loop, number, extra))
+            if not running:
+                break
+            if over:
+                for trial in running:
+                    executor.stop(trial)
+            loop.tell(f"the front is {what}: {total - len(waiting) - len(running)} of {total}")
+            for event in executor.poll(0.2):
+                if event.trial in running and isinstance(event, Finished | Failed):
+                    extra = running.pop(event.trial)
+                    loop.meter.end(event.trial)
+                    loop.folder.drop_checkpoint(event.trial)
+                    if isinstance(event, Finished):
+                        done(extra, event.result)
+                        loop.save_checks()
+                    else:
+                        loop.log.warning("trial %d could not be %s: %s", extra.record.number, what, event.reason)
+    if loop.interrupted:
+        loop.close()
+        for number in running:
+            loop.meter.end(number)
+    loop.tell("")
+
+
+def _job(loop: SearchLoop, number: int, extra: Extra) -> Job:
+    page = to_page(loop.study.space.architecture(extra.record.decisions).spec)
+    checkpoint = str(loop.folder.checkpoint_of(number))
+    return Job(trial=number, timeout=loop.timeout,
+               payload={**loop.payload, "page": page, "weights": "", "checkpoint": checkpoint, **extra.words})

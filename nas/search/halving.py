@@ -1,0 +1,124 @@
+"""Early stopping with any number of objectives: asynchronous successive halving by non-dominated rank.
+
+Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv:1810.05934. Two things differ: results at
+a rung are compared by non-dominated rank and, within a rank, by what they add to the front (crowding stands in for the
+hypervolume contribution beyond two objectives), with those metrics that are known before training taken exactly; and only
+so many candidates wait for a promotion as checkpoints are to be kept for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nas.search.objectives import Metrics, Objective, nondominated
+from nas.search.samplers.ranking import crowding, ranks
+
+ETA = 3
+"""One in so many is promoted (the published choices are 3 and 4)."""
+
+WAITING = 64
+"""Candidates that wait for a promotion at a rung, each with a checkpoint on disk; of more the worst are given up."""
+
+
+def rungs_of(epochs: int, eta: int = ETA) -> tuple[int, ...]:
+    """Epochs at which candidates are compared, the last one all of them: 9 epochs give 1, 3, 9; 10 give 2, 4, 10."""
+    rungs = [epochs]
+    while rungs[-1] > eta:
+        rungs.append(-(-rungs[-1] // eta))
+    return tuple(reversed(rungs))
+
+
+@dataclass(slots=True)
+class Rung:
+    """All results at a number of epochs, and who of them waits for a promotion."""
+
+    epochs: int
+    results: dict[int, Metrics] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+
+
+class Halving:
+    """Says which candidates go on. Candidates are known by their numbers."""
+
+    def __init__(self, objectives: Sequence[Objective], epochs: int, *, eta: int = ETA, waiting: int = WAITING) -> None:
+        self.objectives, self.eta, self.waiting = tuple(objectives), eta, waiting
+        *below, self.epochs = rungs_of(epochs, eta)
+        self.rungs = [Rung(epochs) for epochs in below]
+
+    def first(self) -> int:
+        """Epochs that every candidate gets."""
+        return self.rungs[0].epochs if self.rungs else self.epochs
+
+    def after(self, epochs: int) -> int:
+        """The rung above that many epochs."""
+        return next((rung.epochs for rung in self.rungs if rung.epochs > epochs), self.epochs)
+
+    def saw(self, trial: int, epochs: int, metrics: Metrics, *, waits: bool) -> None:
+        """A result at a rung; whether the candidate now waits there for a promotion."""
+        for rung in self.rungs:
+            if rung.epochs == epochs:
+                rung.results[trial] = metrics
+                if waits:
+                    rung.waiting.add(trial)
+
+    def promote(self) -> int | None:
+        """The next candidate to go on: it waits no longer."""
+        if (best := self.promotable()) is not None:
+            self.leave(best)
+        return best
+
+    def promotable(self) -> int | None:
+        """A waiting candidate among the best of its rung, from the highest rung that has one."""
+        for rung in reversed(self.rungs):
+            best = self._order(rung)[: len(rung.results) // self.eta] if rung.waiting else []
+            if (found := next((trial for trial in best if trial in rung.waiting), None)) is not None:
+                return found
+        return None
+
+    def given_up(self) -> list[int]:
+        """Candidates for which no checkpoint is kept any more: the worst of those beyond the number that may wait."""
+        lost = []
+        for rung in self.rungs:
+            if len(rung.waiting) > self.waiting:
+                order = [trial for trial in self._order(rung) if trial in rung.waiting]
+                lost += order[self.waiting :]
+                rung.waiting -= set(order[self.waiting :])
+        return lost
+
+    def leave(self, trial: int) -> None:
+        """A candidate waits no longer: it has ended."""
+        for rung in self.rungs:
+            rung.waiting.discard(trial)
+
+    def _order(self, rung: Rung) -> list[int]:
+        """The rung's candidates, the best first; of equals the earlier."""
+        trials = list(rung.results)
+        table = np.array([[objective.loss(rung.results[t]) for objective in self.objectives] for t in trials], dtype=float)
+        table = np.nan_to_num(table, nan=np.inf, posinf=1e300, neginf=-1e300)
+        rank = ranks(table)
+        gain = contributions(table, rank) if table.shape[1] == 2 else crowding(table, rank)
+        return [trials[i] for i in np.lexsort((np.array(trials), -gain, rank))]
+
+
+def contributions(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Hypervolume that each row (two losses) adds to its own front; infinite at the ends, whose share is open."""
+    gain = np.zeros(len(table))
+    for level in np.unique(rank):
+        rows = np.flatnonzero(rank == level)
+        along = rows[np.lexsort((table[rows, 1], table[rows, 0]))]
+        a, b = table[along, 0], table[along, 1]
+        gain[along[[0, -1]]] = np.inf
+        gain[along[1:-1]] = (a[2:] - a[1:-1]) * (b[:-2] - b[1:-1])
+    return gain
+
+
+def hopeless(metrics: Metrics, front: Sequence[Metrics], objectives: Sequence[Objective]) -> bool:
+    """Whether even a faultless accuracy would leave the candidate dominated: its exact metrics are no better than those of
+    a perfect learner on the front."""
+    table = np.array([[o.loss(m) for o in objectives] for m in [*front, {**metrics, "accuracy": 1.0}]], dtype=float)
+    if len(table) < 2 or not np.isfinite(table).all():
+        return False
+    return not nondominated(table)[-1] or bool((table[:-1] == table[-1]).all(axis=1).any())

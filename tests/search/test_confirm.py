@@ -1,0 +1,79 @@
+"""The second look at the front: measured again, trained again with other seeds, within its share of the budget."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+
+import pytest
+
+from nas.search.confirm import SEEDS, TRAINED, confirm
+from tests.search.fakes import FakeExecutor, a_loop, accuracy_of, settled
+
+
+def outcome(job):
+    if job.payload["stage"]["do"] == "measure":
+        ms = 1.0 + job.trial % 7 / 10
+        return {"metrics": {"latency": ms}, "latency_low_ms": ms, "latency_high_ms": ms, "measure_s": 0.1}
+    result = accuracy_of(job)
+    result["metrics"]["accuracy"] -= 0.01 * job.payload["seed"]
+    return result
+
+
+def confirmed(folder, executor=None, outcome=outcome, **words):
+    executor = executor or FakeExecutor(outcome, slots=2)
+    chosen = settled(**{"objectives": "accuracy,latency", "budget": "40trials", "repeats": "20%", "strategy": "random", **words})
+    with a_loop(folder, executor, chosen) as loop:
+        loop.run()
+        before = len(executor.submitted)
+        confirm(loop)
+    return loop, executor.submitted[before:]
+
+
+def test_the_front_is_measured_and_its_best_are_trained_again(tmp_path):
+    loop, extra = confirmed(tmp_path)
+    members = {r.number for r in loop.front.members}
+    assert loop.front.checks.again.keys() == members
+    repeats = loop.front.checks.repeats
+    assert len(repeats) == min(TRAINED, len(members))
+    assert max(map(len, repeats.values())) - min(map(len, repeats.values())) <= 1
+    assert sum(map(len, repeats.values())) == min(8, SEEDS * len(repeats))
+    trained = [job for job in extra if job.payload["stage"]["do"] == "train"]
+    assert {job.payload["seed"] for job in trained} <= set(range(1, SEEDS + 1))
+    assert {job.payload["data"]["seed"] for job in trained} == {0}
+    assert not any(job.payload["weights"] for job in trained)
+    assert loop.meter.spent("trials") == 32 + len(trained)
+    with (tmp_path / "front.csv").open() as file:
+        rows = {int(row["trial"]): row for row in csv.DictReader(file)}
+    for number, accuracies in repeats.items():
+        first = loop.study.records[number].metrics["accuracy"]
+        assert float(rows[number]["accuracy_mean"]) == pytest.approx((first + sum(accuracies)) / (1 + len(accuracies)))
+
+
+def test_what_was_looked_at_is_not_looked_at_again(tmp_path):
+    loop, _ = confirmed(tmp_path)
+    again, extra = confirmed(tmp_path)
+    assert again.front.checks == loop.front.checks
+    assert extra == []
+
+
+def test_a_member_that_is_over_its_limit_when_measured_again_is_not_the_best(tmp_path):
+    def slower(job):
+        result = outcome(job)
+        if job.payload["stage"]["do"] == "measure":
+            result["metrics"]["latency"] = 9.0 if job.trial > 32 else 1.0 + job.trial / 100
+        return result
+
+    loop, _ = confirmed(tmp_path, outcome=slower, constraint=["latency<=3ms"])
+    assert loop.front.members
+    assert loop.front.best is None
+
+
+def test_an_interrupt_keeps_what_was_found(tmp_path):
+    executor = FakeExecutor(outcome, slots=2)
+    executor.on_poll = lambda: os.kill(os.getpid(), signal.SIGINT) if len(executor.submitted) > 75 else None
+    loop, _ = confirmed(tmp_path, executor, repeats="50%")
+    assert loop.interrupted == executor.closed
+    again, _ = confirmed(tmp_path, repeats="50%")
+    assert again.front.checks.again.keys() == {r.number for r in again.front.members}
