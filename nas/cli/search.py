@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -61,18 +61,16 @@ def report(result: Any, json: bool) -> dict[str, Any]:
 def text(document: dict[str, Any]) -> str:
     """The front, what was spent, and what to type next."""
     run = document["run"]
-    rows = [
-        (r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
-         count(r["num_params"]),
-         count(r["macs"]), "best" if document["best"] and r["trial"] == document["best"]["trial"] else "")
-        for r in document["front"]
-    ]  # fmt: skip
+    best = document["best"]["trial"] if document["best"] else None
+    rows = front_rows(document["front"], best)
     trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n or state == "completed")
     budget = ", ".join(map(spent, document["budget"]))
     lines = [document["message"], f"trials: {trials}; budget: {budget}; wall time {duration(document['wall_s'])}"]
     if rows:
         lines += ["", "the front (accuracy of the trained proxy, latency of the network to deploy):",
-                  table(("trial", "val", "test", "latency", "params", "MACs", ""), rows)]  # fmt: skip
+                  table(FRONT_HEADS, rows)]
+        if any(r["ties"] for r in document["front"]):
+            lines.append("~ N: trial N is as good within the errors of both in every objective")
     elif document["trials"]["completed"]:
         lines += ["", "no completed candidate is within every limit"]
     else:
@@ -84,6 +82,26 @@ def text(document: dict[str, Any]) -> str:
     if rows:
         lines.append(f"export:     nas export {word} trial=best")
     return "\n".join(lines)
+
+
+FRONT_HEADS = ("trial", "val", "repeated", "test", "latency", "again", "params", "MACs", "")
+
+
+def front_rows(front: Sequence[Mapping[str, Any]], best: int | None = None) -> list[tuple[Any, ...]]:
+    """A front's rows as people read them: repeats as mean and standard deviation, ties by their numbers."""
+    return [
+        (r["trial"], percent(r["val_accuracy"]), repeated(r), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
+         milliseconds(r["latency_again_ms"]), count(r["num_params"]), count(r["macs"]),
+         " ".join(["best"] * (r["trial"] == best) + [f"~ {', '.join(map(str, r['ties']))}"] * bool(r["ties"])))
+        for r in front
+    ]  # fmt: skip
+
+
+def repeated(row: Mapping[str, Any]) -> str:
+    """Mean and standard deviation over all trainings of a member; a dash for one."""
+    if not row["repeats"]:
+        return "-"
+    return f"{100 * row['accuracy_mean']:.2f} +- {100 * row['accuracy_sd']:.2f} % (n={row['repeats'] + 1})"
 
 
 def spent(row: Mapping[str, Any]) -> str:

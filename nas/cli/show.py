@@ -12,7 +12,7 @@ from nas.cli.arguments import Arguments
 from nas.errors import NasError, UsageError, nearest
 from nas.net.graph import Graph, Size
 from nas.net.lower import lower
-from nas.report.text import big, count, milliseconds, percent, table
+from nas.report.text import big, table
 from nas.space.library import bundled_architectures, bundled_spaces, load_page
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole
@@ -105,11 +105,13 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
             raise UsageError("no space, architecture or run of that name", got=what, hint=hint) from None
         raise error from None
     from nas.search.archive import open_archive
-    from nas.search.front import front_row
+    from nas.search.front import front_row, ties
 
     with open_archive(what) as archive:
         tested = archive.tested
-        front = [front_row(record, tested.get(record.number)) for record in archive.front()]
+        members = archive.front()
+        tied = ties(members, archive.objectives, archive.checks)
+        front = [front_row(record, tested.get(record.number), archive.checks, tied[record.number]) for record in members]
         return {
             "name": archive.folder.path.resolve().name, "kind": "run", "size": None, "num_params": None, "macs": None,
             "space": archive.config.space,
@@ -121,10 +123,10 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
 
 def _run_text(document: dict[str, Any]) -> str:
     trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n)
-    rows = [(r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
-             count(r["num_params"]), count(r["macs"]))
-            for r in document["front"]]  # fmt: skip
+    from nas.cli.search import FRONT_HEADS, front_rows
+
+    rows = front_rows(document["front"])
     what = f"{document['space']} on {document['data']}, budget {document['budget']}"
     head = f"{document['name']}: {what}; {trials or 'no trials yet'}"
-    return "\n".join([head, "", table(("trial", "val", "test", "latency", "params", "MACs"), rows), "",
+    return "\n".join([head, "", table(FRONT_HEADS, rows), "",
                       f"run folder: {document['run']}"])

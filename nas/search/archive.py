@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nas.errors import RunError, UsageError
 from nas.net.graph import Size
 from nas.search.config import SearchConfig
-from nas.search.front import best_of, sorted_front
+from nas.search.front import Checks, best_of, sorted_front
 from nas.search.objectives import Constraint, Objective, front, judged_by, parse_constraint
 from nas.search.run import RunFolder
 from nas.search.settled import Settled
@@ -37,6 +37,11 @@ class Archive:
         return Counter(record.state for record in self.study.records)
 
     @property
+    def checks(self) -> Checks:
+        """What was found when the front was looked at again."""
+        return Checks.from_metadata(self.study.metadata)
+
+    @property
     def tested(self) -> dict[int, float]:
         """Accuracy on the test split of the trials that were on the front when the search last ended, by number."""
         try:
@@ -58,7 +63,7 @@ class Archive:
     def pick(self, trial: str) -> Record:
         """The best trial, or the completed one of that number. Raises RunError."""
         if trial == "best":
-            if (best := best_of(self.within(()))) is None:
+            if (best := best_of(self.within(()), self.checks, self.constraints)) is None:
                 raise RunError("no trial of this run is completed and within its limits", where=str(self.folder.path))
             return best
         known = {str(r.number): r for r in self.study.records if r.state == "completed"}

@@ -85,6 +85,7 @@ class SearchConfig:
     early_stopping: str = "none"
     baseline: str | None = None
     repeats: str | None = None
+    peers: str | None = None
     final: str | None = None
     deploy: SizeWords = field(default_factory=SizeWords)
     proxy: SizeWords = field(default_factory=SizeWords)
@@ -121,7 +122,7 @@ class SearchConfig:
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
             early_stopping=str(words.get("early_stopping") or "none"), baseline=_optional(words.get("baseline")),
-            repeats=_optional(words.get("repeats")), final=_optional(words.get("final")),
+            repeats=_optional(words.get("repeats")), peers=_optional(words.get("peers")), final=_optional(words.get("final")),
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
             run=_optional(words.get("run")), storage=_optional(words.get("storage")),
             plugins=_texts(words.get("plugins")),
@@ -146,7 +147,7 @@ class SearchConfig:
     @property
     def shares(self) -> dict[str, str | None]:
         """What was said about the division of the budget."""
-        return {"baseline": self.baseline, "repeats": self.repeats, "final": self.final}
+        return {"baseline": self.baseline, "repeats": self.repeats, "peers": self.peers, "final": self.final}
 
     def with_budget(self, budget: str) -> SearchConfig:
         """The same search with another budget."""

@@ -23,9 +23,10 @@ MEASURED, TRAINED, SEEDS = 30, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A job that is no trial: what it is for, and what its payload says beside the search's own."""
+    """A job that is no trial: what it is called, its network, and what its payload says beside the search's own."""
 
-    record: Record
+    name: str
+    page: Mapping[str, Any]
     words: Mapping[str, Any]
 
 
@@ -34,23 +35,24 @@ def confirm(loop: SearchLoop) -> None:
     checks, share = loop.front.checks, loop.rules.shares.before_final
     members = loop.front.members
     if loop.payload["measure"]:
-        todo = [Extra(r, {"stage": {"do": "measure"}}) for r in members[:MEASURED] if r.number not in checks.again]
+        todo = [Extra(str(r.number), page_of(loop, r), {"stage": {"do": "measure"}})
+                for r in members[:MEASURED] if r.number not in checks.again]  # fmt: skip
 
         def measured(extra: Extra, result: Mapping[str, Any]) -> None:
             if "metrics" in result:
-                checks.again[extra.record.number] = {
+                checks.again[int(extra.name)] = {
                     "median_ms": result["metrics"]["latency"], "low_ms": result["latency_low_ms"],
                     "high_ms": result["latency_high_ms"]}  # fmt: skip
 
-        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=1.0, what="measured again")
+        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=1.0, what="front measured again")
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
         loop.meter.count()
         if not result.get("stopped"):
-            checks.repeats.setdefault(extra.record.number, []).append(result["metrics"]["accuracy"])
+            checks.repeats.setdefault(int(extra.name), []).append(result["metrics"]["accuracy"])
 
     todo = list(_repeats(loop, members[:TRAINED]))
-    run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=_full_training(loop), what="trained again")
+    run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=full_training(loop), what="best trained again")
     loop.front.write(loop.study.space, loop.plan.deploy)
 
 
@@ -62,10 +64,11 @@ def _repeats(loop: SearchLoop, members: Iterable[Record]) -> Iterable[Extra]:
         for record in members:
             if len(done.get(record.number, [])) < turn:
                 stage = {"do": "train", "epochs": epochs}
-                yield Extra(record, {"stage": stage, "seed": loop.payload["seed"] + turn, "weights": ""})
+                words = {"stage": stage, "seed": loop.payload["seed"] + turn}
+                yield Extra(str(record.number), page_of(loop, record), words)
 
 
-def _full_training(loop: SearchLoop) -> float:
+def full_training(loop: SearchLoop) -> float:
     """Seconds that a whole training takes: the longest of the front's, or the plan's estimate."""
     known = [r.attrs["seconds"] for r in loop.front.members if "seconds" in r.attrs]
     return max(known, default=loop.plan.epoch_s * loop.plan.recipe.epochs)
@@ -91,7 +94,7 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
             if over:
                 for trial in running:
                     executor.stop(trial)
-            loop.tell(f"the front is {what}: {total - len(waiting) - len(running)} of {total}")
+            loop.tell(f"{what}: {total - len(waiting) - len(running)} of {total}")
             for event in executor.poll(0.2):
                 if event.trial in running and isinstance(event, Finished | Failed):
                     extra = running.pop(event.trial)
@@ -101,7 +104,7 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                         done(extra, event.result)
                         loop.save_checks()
                     else:
-                        loop.log.warning("trial %d could not be %s: %s", extra.record.number, what, event.reason)
+                        loop.log.warning("%s: %s failed: %s", what, extra.name, event.reason)
     if loop.interrupted:
         loop.close()
         for number in running:
@@ -109,8 +112,12 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
     loop.tell("")
 
 
+def page_of(loop: SearchLoop, record: Record) -> Mapping[str, Any]:
+    """The page of a trial's architecture."""
+    return to_page(loop.study.space.architecture(record.decisions).spec)
+
+
 def _job(loop: SearchLoop, number: int, extra: Extra) -> Job:
-    page = to_page(loop.study.space.architecture(extra.record.decisions).spec)
     checkpoint = str(loop.folder.checkpoint_of(number))
     return Job(trial=number, timeout=loop.timeout,
-               payload={**loop.payload, "page": page, "weights": "", "checkpoint": checkpoint, **extra.words})
+               payload={**loop.payload, "page": dict(extra.page), "weights": "", "checkpoint": checkpoint, **extra.words})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,9 @@ from nas.search.study import Record
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Spec
 from nas.space.unparse import to_yaml
+
+NORMAL_95 = 1.96
+"""Standard errors to either side that hold 95 % of a normal distribution."""
 
 
 @dataclass(slots=True)
@@ -54,6 +58,11 @@ class Front:
         """The most accurate member, but none that was over a limit when it was measured again."""
         return best_of(self._members, self.checks, self.constraints)
 
+    @property
+    def ties(self) -> dict[int, list[int]]:
+        """Of each member the others that may dominate it within their errors."""
+        return ties(self._members, self.objectives, self.checks)
+
     def add(self, record: Record) -> bool:
         """Take a completed trial in, unless it is dominated; whether it was taken. The others' weights are deleted."""
         feasible = all(c.violation(record.metrics) <= 0 for c in self.constraints if c.metric in record.metrics)
@@ -70,7 +79,9 @@ class Front:
         """Write front.csv (with the test accuracies, where they are known) and best.yaml at the deployed size."""
         tested = tested or {}
         interval = ("latency_low_ms", "latency_high_ms")
-        rows = [front_row(r, tested.get(r.number), self.checks) | {k: r.attrs.get(k) for k in interval} for r in self.members]
+        tied = self.ties
+        rows = [front_row(r, tested.get(r.number), self.checks, tied[r.number]) | {k: r.attrs.get(k) for k in interval}
+                | {"ties": " ".join(map(str, tied[r.number]))} for r in self.members]  # fmt: skip
         self.folder.write_table(self.folder.front, FRONT_COLUMNS, rows)
         if (best := self.best) is not None:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
@@ -99,11 +110,41 @@ def sorted_front(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda r: (-r.metrics.get("accuracy", 0.0), r.metrics.get("latency", 0.0)))
 
 
-def front_row(record: Record, test: float | None, checks: Checks | None = None) -> dict[str, Any]:
+def errors_of(record: Record, checks: Checks | None = None) -> dict[str, float]:
+    """Standard errors of a trial's metrics, where they are known: of accuracy from training to training when it was trained
+    again, otherwise that of counting right answers among so many images; of latency from the interval of its median."""
+    errors = {}
+    accuracy, images = record.metrics.get("accuracy"), record.attrs.get("val_images")
+    repeats = checks.repeats.get(record.number, []) if checks else []
+    if accuracy is not None and images:
+        errors["accuracy"] = math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
+    if accuracy is not None and len(repeats) > 1:
+        errors["accuracy"] = max(errors.get("accuracy", 0.0), statistics.stdev([accuracy, *repeats]))
+    if (low := record.attrs.get("latency_low_ms")) is not None:
+        errors["latency"] = (record.attrs["latency_high_ms"] - low) / (2 * NORMAL_95)
+    return errors
+
+
+def ties(records: Sequence[Record], objectives: Sequence[Objective], checks: Checks | None = None) -> dict[int, list[int]]:
+    """Of each trial the others that may well dominate it: within the errors of both they are no worse in any objective."""
+    errors = {r.number: errors_of(r, checks) for r in records}
+
+    def may_dominate(a: Record, b: Record) -> bool:
+        for o in objectives:
+            error = math.hypot(*(errors[r.number].get(o.metric, 0.0) for r in (a, b)))
+            if not o.loss(a.metrics) <= o.loss(b.metrics) + NORMAL_95 * error:
+                return False
+        return True
+
+    return {b.number: [a.number for a in records if a is not b and may_dominate(a, b)] for b in records}
+
+
+def front_row(record: Record, test: float | None, checks: Checks | None = None, tied: Sequence[int] = ()) -> dict[str, Any]:
     """A member of the front as ``--json`` and front.csv show it.
 
     ``latency_again_ms`` is what it took when it was measured again, alone, at the search's end; ``repeats`` how often it was
-    trained with other seeds, ``accuracy_mean`` and ``accuracy_sd`` over all its trainings.
+    trained with other seeds, ``accuracy_mean`` and ``accuracy_sd`` over all its trainings; ``ties`` the members that may
+    dominate it within their errors.
     """
     metrics, checks = record.metrics, checks or Checks()
     repeats = checks.repeats.get(record.number, [])
@@ -113,7 +154,7 @@ def front_row(record: Record, test: float | None, checks: Checks | None = None) 
         "latency_ms": metrics.get("latency"), "latency_again_ms": checks.again.get(record.number, {}).get("median_ms"),
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "repeats": len(repeats),
         "accuracy_mean": statistics.fmean(accuracies) if repeats else None,
-        "accuracy_sd": statistics.stdev(accuracies) if repeats else None, "identity": record.identity,
+        "accuracy_sd": statistics.stdev(accuracies) if repeats else None, "ties": list(tied), "identity": record.identity,
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ KEYS = {
     "early_stopping": "none (default), or asha: most candidates are trained for a few epochs, the better third of them goes on",
     "baseline": "share of the candidates that is drawn at random, to compare with (default 10%; 0 for none)",
     "repeats": "share of the budget to measure the front again and train its best with other seeds (default 5%; 0 for none)",
+    "peers": "published networks trained and measured the same way, to compare with: 2, 10% (of the budget) or 2,10% (default 0)",
     "final": "train the best of the front at deployed size: 3 (networks), 20% (of the budget) or 3,20% (default 0)",
     "deploy": "size of the network to deploy: repeats=6,filters=32 or width=1.0,depth=1.0,input=3x32x32,batch=1",
     "proxy": "size of the network that the search trains (same words as deploy)",

@@ -33,7 +33,7 @@ is empty or baseline."""
 
 FRONT_COLUMNS = (
     "trial", "val_accuracy", "test_accuracy", "accuracy_mean", "accuracy_sd", "repeats", "latency_ms", "latency_low_ms",
-    "latency_high_ms", "latency_again_ms", "num_params", "macs", "identity",
+    "latency_high_ms", "latency_again_ms", "num_params", "macs", "ties", "identity",
 )  # fmt: skip
 """Columns of front.csv, in the units of trials.csv; test_accuracy is empty until the search has ended."""
 

@@ -61,7 +61,8 @@ class Settled:
             config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
             storage=absolute_storage(config.storage), target=config.target or device,
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
-            proxy=_words(plan.proxy), baseline=said["baseline"], repeats=said["repeats"], final=said["final"],
+            proxy=_words(plan.proxy),
+            baseline=said["baseline"], repeats=said["repeats"], peers=said["peers"], final=said["final"],
         )  # fmt: skip
         return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan)
 

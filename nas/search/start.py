@@ -22,6 +22,7 @@ from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.loop import Rules, SearchLoop, row_of
 from nas.search.objectives import judged_by, parse_objectives
+from nas.search.peers import train_peers
 from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
 from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
@@ -54,10 +55,11 @@ class Result:
     message: str
     interrupted: bool
     checks: Checks
+    ties: Mapping[int, list[int]]
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
-        front = [front_row(record, test, self.checks) for record, test in self.front]
+        front = [front_row(record, test, self.checks, self.ties[record.number]) for record, test in self.front]
         return {
             "run": str(self.folder.path), "space": self.space, "strategy": self.strategy,
             "trials": {state: self.counts.get(state, 0) for state in STATES}, "budget": self.budget, "wall_s": self.wall_s,
@@ -162,6 +164,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             loop.run()
             if not loop.interrupted and settled.shares.repeats:
                 confirm(loop)
+            if not loop.interrupted and settled.shares.peers:
+                train_peers(loop)
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
@@ -169,6 +173,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         folder=folder, space=config.space, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
         message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
+        ties=loop.front.ties,
     )  # fmt: skip
 
 

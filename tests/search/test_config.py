@@ -15,7 +15,7 @@ FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
     "target": "cpu", "workers": "2",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
-    "early_stopping": "asha", "baseline": "20%", "repeats": "0", "final": "3,20%",
+    "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
     "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
 }  # fmt: skip
 
