@@ -132,5 +132,13 @@ def do_large(payload, report):
     return {"length": len(payload["text"]), "text": payload["text"]}
 
 
+def do_files(payload, report):
+    """Adds to a file what two others say, and says where they are here."""
+    paths = [payload["plugin"], payload["folder"] + "/data.txt", payload["file"]]
+    text = "".join(open(path).read() for path in paths)
+    with open(payload["file"], "w") as file:
+        file.write(text + payload.get("more", ""))
+    return {"paths": paths}
+
 
 not_callable = 3
