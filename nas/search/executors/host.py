@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 def file_lines(path: str, there: str) -> list[bytes]:
     """The file at ``path`` as messages, under the name it has at the other end; none where it does not exist."""
-    lines = []
+    lines: list[bytes] = []
     try:
         with open(path, "rb") as file:
             more = True

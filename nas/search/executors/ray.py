@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import socket
-import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from nas.search.executors.wire import encode
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 500,
          "health_check_failure_threshold": 3}  # fmt: skip
 """Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
+KNOCK_S = 10.0
+"""Seconds within which a cluster's port has to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +81,7 @@ class RayHost:
 
     def __init__(self, task: str, preload: str | None, held: Resources, name: str,
                  carried: Sequence[tuple[str, str, list[Any]]]) -> None:  # fmt: skip
-        import ray
-
+        ray = the_ray()
         context = ray.get_runtime_context()
         gpus = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
         self._hello = {
@@ -127,7 +129,7 @@ class RayWorker(FarWorker):
         try:
             data = self._answer.result()
         except Exception as error:  # Whatever Ray raises, this actor answers no more.
-            self.lose(shorten(" ".join(str(error).split())))
+            self.lose(_why(error))
             return True
         self._ask()
         self.placed = True
@@ -138,11 +140,20 @@ class RayWorker(FarWorker):
         self._actor.send.remote(data)
 
     def close(self) -> None:
-        import ray
-
         self.lose("it was closed")
         with suppress(Exception):  # The cluster may be gone.
-            ray.kill(self._actor)
+            the_ray().kill(self._actor)
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of an actor that does not answer, in few words."""
+    text = " ".join(str(error).split())
+    if "node has died" in text:
+        return "its node has died"
+    known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
+    if "constructor" in text or "creation task" in text:  # A user can mend what kept the actor from beginning.
+        known = {}
+    return known.get(type(error).__name__) or shorten(f"{type(error).__name__}: {text}")
 
 
 class RayExecutor(WorkerPool):
@@ -176,8 +187,8 @@ class RayExecutor(WorkerPool):
 
     def _open(self, task: str, preload: str | None, carried: Any, workers: int | None) -> None:
         import numpy as np
-        import ray
 
+        ray = the_ray()
         fit, free = capacity(self._ask)
         if workers is None and not fit:
             raise UsageError(f"no node of the cluster has {self._ask}", got=_has(),
@@ -186,7 +197,8 @@ class RayExecutor(WorkerPool):
         held = Resources(device=self._ask.device, kind="gpu" if self._ask.gpus else "cpu",
                          fraction=self._ask.gpus or self._ask.cpus or 1.0, threads=max(1, int(self._ask.cpus)))  # fmt: skip
         self._refs = [(piece.path, piece.name, [ray.put(np.fromfile(piece.source, dtype=np.uint8))]) for piece in carried]
-        kind: Any = ray.remote(concurrency_groups={"in": 1, "out": 1})(_grouped())
+        remote: Any = ray.remote
+        kind = remote(concurrency_groups={"in": 1, "out": 1})(_grouped())
         self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(
             task, preload, held, digest(carried), self._refs)  # fmt: skip
         self._wake, self._waker = socket.socketpair()
@@ -199,7 +211,8 @@ class RayExecutor(WorkerPool):
             self._slots.append(Slot(index, self._spawn(), open=index < min(fit, max(free, 1))))
 
     def _spawn(self) -> RayWorker:
-        return RayWorker(self._make(), self._rouse)
+        make: Any = self._make
+        return RayWorker(make(), self._rouse)
 
     def _rouse(self) -> None:
         """Wakes the driver from one of Ray's threads."""
@@ -270,19 +283,14 @@ class RayExecutor(WorkerPool):
 
 def _grouped() -> type[RayHost]:
     """The actor class with a thread for each direction."""
-    import ray
-
-    class Grouped(RayHost):
-        send = ray.method(concurrency_group="in")(RayHost.send)
-        receive = ray.method(concurrency_group="out")(RayHost.receive)
-
-    return Grouped
+    group = the_ray().method
+    methods = {"send": group(concurrency_group="in")(RayHost.send), "receive": group(concurrency_group="out")(RayHost.receive)}
+    return type("NasHost", (RayHost,), methods)
 
 
 def capacity(ask: Ask) -> tuple[int, int]:
     """How many slots the cluster's nodes can hold, and how many of them now."""
-    import ray
-
+    ray = the_ray()
     now = ray.available_resources()
     fit = 0
     for node in ray.nodes():
@@ -293,11 +301,14 @@ def capacity(ask: Ask) -> tuple[int, int]:
 
 
 def _has() -> str:
-    import ray
-
-    counted = {name: amount for name, amount in sorted(ray.cluster_resources().items())
+    counted = {name: amount for name, amount in sorted(the_ray().cluster_resources().items())
                if not name.startswith(("node:", "memory", "object_store_memory"))}  # fmt: skip
     return "a cluster with " + (", ".join(f"{amount:g} {name}" for name, amount in counted.items()) or "no resources")
+
+
+def the_ray() -> Any:
+    """The ray package, imported when it is first needed. Its annotations are not fit for strict checking."""
+    return import_module("ray")
 
 
 def connect(address: str, **own: Any) -> Callable[[], None]:
@@ -309,14 +320,14 @@ def connect(address: str, **own: Any) -> Callable[[], None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
+    ray = the_ray()
     if ray.is_initialized():
         return lambda: None
     words: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         words |= {"include_dashboard": False, "_system_config": QUICK, **own}
     try:
+        _knock(address)
         with _kept_handlers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(**words)
@@ -328,11 +339,35 @@ def connect(address: str, **own: Any) -> Callable[[], None]:
         raise RunError("no Ray cluster answers", where=f"address={address}", got=reason,
                        hint="Start one with `ray start --head`, or take address=local or engine=local.") from None  # fmt: skip
 
+    restore = _quiet()
+
     def disconnect() -> None:
         with _kept_handlers():
             ray.shutdown()
+        restore()
 
     return disconnect
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens there: Ray itself would wait for minutes."""
+    if address == "auto":
+        current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        address = os.environ.get("RAY_ADDRESS") or (current.read_text().strip() if current.is_file() else "")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
+def _quiet() -> Callable[[], None]:
+    """Ray prints a raylet's last words among the search's own; they go to the logger "ray" instead. What undoes it."""
+    worker = import_module("ray._private.worker")
+    name = "print_to_stdstream"
+    printed = getattr(worker, name, None)
+    if printed is None:
+        return lambda: None
+    setattr(worker, name, lambda data, *_, **__: logging.getLogger("ray").info("%s", data.get("lines")))
+    return lambda: setattr(worker, name, printed)
 
 
 @contextmanager

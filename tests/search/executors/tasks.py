@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from nas.errors import TrainError
 
@@ -135,9 +136,8 @@ def do_large(payload, report):
 def do_files(payload, report):
     """Adds to a file what two others say, and says where they are here."""
     paths = [payload["plugin"], payload["folder"] + "/data.txt", payload["file"]]
-    text = "".join(open(path).read() for path in paths)
-    with open(payload["file"], "w") as file:
-        file.write(text + payload.get("more", ""))
+    text = "".join(Path(path).read_text() for path in paths if Path(path).exists())
+    Path(payload["file"]).write_text(text)
     return {"paths": paths}
 
 

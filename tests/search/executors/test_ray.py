@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nas.errors import RunError, UsageError
-from nas.search.executors import far, ray as engine
+from nas.search.executors import far
+from nas.search.executors import ray as engine
 from nas.search.executors.base import Failed, Finished, Job, Progress
 from nas.search.executors.ray import Ask, RayExecutor
 from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
@@ -96,14 +96,15 @@ def test_impossible_resources(words):
 
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setattr(far, "versions", lambda: {**engine.versions(), "torch": "1.0"})
-    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
-        with pytest.raises(RunError, match=r"different versions; expected torch 1\.0; got 'torch \d"):
-            wait(executor, bool)
+    words = r"different versions; expected torch 1\.0; got 'torch \d"
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor, pytest.raises(RunError, match=words):
+        wait(executor, bool)
 
 
 @pytest.mark.slow
 def test_training_and_measuring_have_slots_of_their_own():
-    with RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5)) as training, RayExecutor(TASK, ask=Ask(cpus=0, resources={"bench": 1})) as bench:
+    measuring = Ask(cpus=0, resources={"bench": 1})
+    with RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5)) as training, RayExecutor(TASK, ask=measuring) as bench:
         assert (training.free, bench.free) == (2, 1)
         assert {type(end) for end in run_all(training, job(1, "nothing"), job(2, "nothing"))[1].values()} == {Finished}
         assert isinstance(run_all(bench, job(1, "nothing"))[1][1], Finished)
@@ -117,8 +118,9 @@ from nas.search.executors import far, ray as engine
 from nas.search.executors.base import Failed, Finished, Progress, Job
 engine.LOST_S = 4.0
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1}})
-far_node = cluster.add_node(num_cpus=1, resources={{"there": 1}})
-disconnect = engine.connect(cluster.address)
+disconnect = engine.connect(cluster.address)  # first: a driver ends with the node that it is on
+far_node = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
 with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
     assert executor.free == 2, executor.resources
     for trial in (1, 2):
@@ -141,7 +143,7 @@ with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
     executor.submit(Job(trial=3, payload={{"do": "nothing"}}))
     ended = {{}}
     while 3 not in ended:
-        ended |= {{event.trial: type(event).__name__ for event in executor.poll(1) if not isinstance(event, Progress)}}
+        ended |= {{event.trial: type(event).__name__ for event in executor.poll(1) if isinstance(event, (Failed, Finished))}}
     print(json.dumps({{"seconds": seconds, "kind": failed[0].kind, "reason": failed[0].reason, "then": ended}}))
 disconnect()
 cluster.shutdown()
@@ -153,7 +155,8 @@ cluster.shutdown()
 def test_a_node_that_dies_costs_its_jobs_and_nothing_else(how):
     done = subprocess.run([sys.executable, "-c", NODES, how], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    (line,) = done.stdout.splitlines()  # Ray itself is silent
+    told = json.loads(line)
     assert told["kind"] == "died"
     assert "loss of its machine" in told["reason"]
     assert told["then"] == {"3": "Finished"}
