@@ -83,6 +83,11 @@ class Copies:
         os.close(self._lock)
 
 
+def is_whole(name: str) -> bool:
+    """Whether the copies of that name are on this machine."""
+    return (own_folder() / name / "whole").exists()
+
+
 def own_folder() -> Path:
     """A folder below the system's temporary one that no other user can write to. Raises RunError."""
     folder = Path(tempfile.gettempdir()) / f"nas-{os.getuid()}"

@@ -86,7 +86,8 @@ class Host:
         self._files: dict[str, Path] = {}
         self._before: dict[str, tuple[int, int] | None] = {}
         self._out: deque[bytes] = deque()
-        self._lock = threading.Lock()
+        self._lock, self._draining = threading.Lock(), threading.Lock()
+        self._closed = False
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
 
@@ -94,7 +95,8 @@ class Host:
         """Does what the driver says."""
         with self._lock:
             for message in self._lines.feed(data):
-                self._obey(message)
+                if not self._closed:
+                    self._obey(message)
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message["is"]:
@@ -126,8 +128,11 @@ class Host:
 
     def drain(self, wait: float) -> bytes:
         """What there is to tell the driver; waits up to ``wait`` seconds for something."""
-        deadline = time.monotonic() + wait
-        while not self._out and (left := deadline - time.monotonic()) > 0:
+        with self._draining:
+            return self._drain(time.monotonic() + wait)
+
+    def _drain(self, deadline: float) -> bytes:
+        while not self._out and not self._closed and (left := deadline - time.monotonic()) > 0:
             worker = self._worker
             ends = [self._wake] if worker is None else [self._wake, worker.socket]
             ready, _, _ = select.select(ends, [], [], left)
@@ -185,9 +190,13 @@ class Host:
 
     def close(self) -> None:
         """Kills the process and removes what it has written."""
-        with self._lock:
+        self._closed = True
+        self._waker.send(b".")
+        with self._draining, self._lock:
             if self._worker is not None:
                 self._worker.close()
+            self._wake.close()
+            self._waker.close()
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 

@@ -1,11 +1,13 @@
-"""Processes on this machine: one warm worker a slot, replaced when it dies."""
+"""Processes on this machine: one warm worker a slot, replaced when it dies; and those of machines that join."""
 
 from __future__ import annotations
 
 import os
 import selectors
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from nas.errors import RunError
 from nas.search.executors.pool import Slot, WorkerPool
 from nas.search.executors.process import Program, WorkerProcess
+from nas.search.executors.remote import Endpoint, RemoteWorker
 from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
 from nas.search.executors.task import check_path
 
@@ -26,6 +29,8 @@ class LocalExecutor(WorkerPool):
         gpus: ids of the GPUs to use, None for all that are visible.
         preload: ``package.module`` to import or ``package.module:function`` to call when a worker starts.
         log: file to which everything is appended that workers print; None discards it.
+        endpoint: where processes of other machines may join with slots of their own, until they leave. Closed with the
+            executor.
         start_timeout: seconds within which a worker has to be ready, imports and preload included.
 
     Raises UsageError for what the machine does not have, RunError when the log cannot be written.
@@ -33,7 +38,8 @@ class LocalExecutor(WorkerPool):
 
     def __init__(self, task: str, *, workers: int | None = None, threads: int | None = None,
                  gpus_per_trial: float | None = None, gpus: Sequence[str] | None = None, preload: str | None = None,
-                 log: Path | str | None = None, start_timeout: float = 300.0) -> None:  # fmt: skip
+                 log: Path | str | None = None, endpoint: Endpoint | None = None,
+                 start_timeout: float = 300.0) -> None:  # fmt: skip
         hint = "Give the executor a log to see more." if log is None else f"The workers' log is {log}."
         super().__init__(check_path(task), start_timeout=start_timeout, log_hint=hint)
         if gpus is None:
@@ -45,25 +51,75 @@ class LocalExecutor(WorkerPool):
             slot = Slot(index, worker := WorkerProcess(self._program, held))
             self._slots.append(slot)
             self._attend(slot, worker.socket)
+        self._endpoint = endpoint
+        if endpoint is not None:
+            self._door, rouse = socket.socketpair()
+            self._door.setblocking(False)
+            self._selector.register(self._door, selectors.EVENT_READ, self._open_door)
+            self._rouse = rouse
+            endpoint.serve(task, preload, lambda: rouse.sendall(b"."))
+
+    def _open_door(self) -> None:
+        """Gives those who have joined a slot: that of one who has gone, or a new one."""
+        assert self._endpoint is not None
+        with suppress(BlockingIOError):
+            self._door.recv(64)
+        while not self._endpoint.joined.empty():
+            worker = self._endpoint.joined.get()
+            slot = next((slot for slot in self._slots if not slot.open), None)
+            if slot is None:
+                slot = Slot(len(self._slots), worker)
+                self._slots.append(slot)
+                self._resources.append(worker.resources)
+            slot.worker, slot.open, slot.failed_starts = worker, True, 0
+            slot.heard = worker.heard = time.monotonic()
+            self._resources[slot.index] = worker.resources
+            self._attend(slot, worker.socket)
+            worker.start()
 
     def _attend(self, slot: Slot, end: socket.socket) -> None:
         self._selector.register(end, selectors.EVENT_READ, partial(self._hear, slot, end))
 
     def _hear(self, slot: Slot, end: Any) -> None:
+        if isinstance(slot.worker, RemoteWorker):
+            slot.worker.look()
+            if slot.worker.lost:
+                self._selector.unregister(end)
+            return self._listen(slot)
         self._listen(slot)
         if slot.leaving:  # At its end a socket is readable for ever.
             self._selector.unregister(end)
 
+    def _watch(self, slot: Slot) -> None:
+        if slot.open:  # The others belonged to machines that have gone.
+            super()._watch(slot)
+
+    def _cannot_start(self, slot: Slot, reason: str) -> None:
+        if isinstance(slot.worker, RemoteWorker):
+            slot.worker.lose(f"its worker cannot start: {reason}")  # That is no reason to end a search here.
+        else:
+            super()._cannot_start(slot, reason)
+
     def _renew(self, slot: Slot) -> None:
         old = slot.worker
-        assert isinstance(old, WorkerProcess)
+        if isinstance(old, RemoteWorker) and not old.lost:
+            return old.start()
+        assert isinstance(old, WorkerProcess | RemoteWorker)
         if old.socket in self._selector.get_map():
             self._selector.unregister(old.socket)
         old.close()
+        if isinstance(old, RemoteWorker):
+            slot.open = False
+            return None
         slot.worker = worker = WorkerProcess(self._program, self._resources[slot.index])
         self._attend(slot, worker.socket)
 
     def _release(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._selector.unregister(self._door)
+            self._door.close()
+            self._rouse.close()
         os.close(self._program.output)
 
 

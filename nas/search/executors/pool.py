@@ -208,7 +208,7 @@ class WorkerPool(Executor):
                 if slot.job is not None and not slot.leaving:
                     self._send_job(slot)
             case "broken":
-                self._cannot_start(message["reason"])
+                self._cannot_start(slot, message["reason"])
             case kind if slot.job is not None and slot.job.trial == message["trial"]:
                 self._events.append(_event(kind, slot.index, message))
                 if kind in ("finished", "failed"):
@@ -248,7 +248,7 @@ class WorkerPool(Executor):
         if not slot.ready and slot.verdict is None:  # A job that waits for the worker waits for the next one.
             slot.failed_starts += not slot.worker.lost
             if slot.failed_starts == START_ATTEMPTS:
-                self._cannot_start(f"{START_ATTEMPTS} times in a row the process ended by {status}")
+                self._cannot_start(slot, f"{START_ATTEMPTS} times in a row the process ended by {status}")
         elif slot.job is not None:
             self._fail(slot, *(slot.verdict or ("died", _death(status))))
         slot.ready = slot.leaving = False
@@ -266,7 +266,7 @@ class WorkerPool(Executor):
     def _empty(self, slot: Slot) -> None:
         slot.job, slot.verdict, slot.sent, slot.line = None, None, 0.0, b""
 
-    def _cannot_start(self, reason: str) -> None:
+    def _cannot_start(self, slot: Slot, reason: str) -> None:
         self._broken = RunError(f"a worker cannot start: {reason}", where=self._task, hint=self._log_hint)
 
 

@@ -268,7 +268,7 @@ class RayExecutor(WorkerPool):
         if not worker.lost:
             return worker.start()
         if not worker.placed:  # An actor that cannot even begin will not do so elsewhere.
-            self._cannot_start(worker.ended() or "")
+            self._cannot_start(slot, worker.ended() or "")
         worker.close()
         slot.open = False
         slot.worker = self._spawn()

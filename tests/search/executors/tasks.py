@@ -136,7 +136,7 @@ def do_large(payload, report):
 def do_files(payload, report):
     """Adds to a file what two others say, and says where they are here."""
     paths = [payload["plugin"], payload["folder"] + "/data.txt", payload["file"]]
-    text = "".join(Path(path).read_text() for path in paths if Path(path).exists())
+    text = "".join(Path(path).read_text() for path in paths if Path(path).is_file())
     Path(payload["file"]).write_text(text)
     return {"paths": paths}
 
