@@ -1,6 +1,6 @@
 """What an executor adds to a trial: no-op jobs through warm workers, and what starting and replacing workers costs.
 
-    python benchmarks/executor_overhead.py [--workers 2] [--trials 2000]
+    python benchmarks/executor_overhead.py [--engine local|ray] [--workers 2] [--trials 2000]
 
 Prints one line of conditions and a table of median and 95th percentile over rounds. A round is ``trials`` jobs that
 report once and return; the driver refills every free slot after each poll and does nothing else.
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from nas.search.executors.base import Failed, Finished, Job, Report, Values
+from nas.search.executors.base import Executor, Failed, Finished, Job, Report, Values
 from nas.search.executors.local import LocalExecutor
 
 GENES = {f"network.stage{i}=mbconv.kernel_size": i for i in range(40)}
@@ -32,7 +32,7 @@ def die(payload: Values, report: Report) -> Values:
     os._exit(1)
 
 
-def run(executor: LocalExecutor, trials: Iterable[int]) -> float:
+def run(executor: Executor, trials: Iterable[int]) -> float:
     """Seconds to run all trials."""
     queue, running = list(trials), 0
     begin = time.perf_counter()
@@ -44,6 +44,15 @@ def run(executor: LocalExecutor, trials: Iterable[int]) -> float:
     return time.perf_counter() - begin
 
 
+def open_on(engine: str, task: str, workers: int) -> Executor:
+    """An executor with CPU slots; Ray is one of our own on this machine, kept between executors."""
+    if engine == "local":
+        return LocalExecutor(f"executor_overhead:{task}", workers=workers, gpus_per_trial=0)
+    from nas.search.executors.ray import RayExecutor
+
+    return RayExecutor(f"executor_overhead:{task}", address="local", workers=workers)
+
+
 def show(what: str, milliseconds: list[float]) -> None:
     spread = sorted(milliseconds)
     print(f"{what:<44}{statistics.median(spread):9.2f}{spread[int(0.95 * (len(spread) - 1))]:9.2f}{len(spread):5d}")
@@ -51,6 +60,7 @@ def show(what: str, milliseconds: list[float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--engine", choices=["local", "ray"], default="local")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=10)
@@ -58,18 +68,22 @@ def main() -> None:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {load}, "
-          f"{given.workers} CPU workers, payload {len(str(GENES))} characters")  # fmt: skip
+          f"{given.engine}, {given.workers} CPU workers, payload {len(str(GENES))} characters")  # fmt: skip
+    if given.engine == "ray":
+        from nas.search.executors.ray import connect
+
+        connect("local", num_cpus=given.workers)
     print(f"{'milliseconds':<44}{'median':>9}{'p95':>9}{'n':>5}")
     starts, trials, alone, deaths = [], [], [], []
     for _ in range(given.rounds):
         begin = time.perf_counter()
-        with LocalExecutor("executor_overhead:no_op", workers=given.workers, gpus_per_trial=0) as executor:
+        with open_on(given.engine, "no_op", given.workers) as executor:
             run(executor, range(1))
             starts.append(1e3 * (time.perf_counter() - begin))
             run(executor, range(100))
             trials.append(1e3 * run(executor, range(given.trials)) / given.trials)
             alone += [1e3 * run(executor, [trial]) for trial in range(20)]
-        with LocalExecutor("executor_overhead:die", workers=1, gpus_per_trial=0) as executor:
+        with open_on(given.engine, "die", 1) as executor:
             run(executor, range(1))
             deaths.append(1e3 * run(executor, range(10)) / 10)
     show("from nothing to the first finished trial", starts)

@@ -53,6 +53,17 @@ VERBS = {
             example="nas resume nasnet_cell-20260101-120000 budget=+10min",
         ),
         Verb(
+            name="worker", summary="Join a running search from another machine, or with more processes of this one.",
+            usage="nas worker connect=HOST:PORT [token=TOKEN] [workers=N] [key=value ...]", run=_late("worker"),
+            keys={"connect": "where the search listens: what it printed for endpoint=",
+                  "token": "what it printed; @FILE reads a file, and without it the variable NAS_TOKEN is taken",
+                  "workers": "slots to offer (default: as many as the devices have room for)",
+                  "gpus_per_trial": KEYS["gpus_per_trial"],
+                  "cpus_per_trial": "CPU cores a trial holds (default: its share of the machine)",
+                  "log": "a file for what the trials print (default: none)"},
+            example="nas worker connect=10.0.0.1:7070 token=@token.txt",
+        ),
+        Verb(
             name="best", summary="The most accurate network of a run within limits, from what was already evaluated.",
             usage='nas best RUN ["latency<=5ms" ...]', words=("run", *(f"limit{i}?" for i in range(8))), run=_late("best"),
             keys=PLUGINS, repeatable=("plugins",),

@@ -87,6 +87,14 @@ def parse_budget(text: str) -> Budget:
     return Budget(parts)
 
 
+def parse_duration(text: str) -> float:
+    """The seconds that ``"10min"`` says, in a budget's units of time. Raises UsageError."""
+    match = _PART.fullmatch(text.strip().lower())
+    if match is None or match[2] not in _SECONDS or float(match[1]) <= 0:
+        raise UsageError("not a duration", expected="such as 30s, 10min, 2h or 1d", got=text)
+    return float(match[1]) * _SECONDS[match[2]]
+
+
 _SAID = {"wall": "wall time", "trials": "trials", "cpu": "CPU time", "gpu": "GPU time"}
 
 

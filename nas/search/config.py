@@ -10,7 +10,8 @@ from typing import Any
 
 from nas.errors import UsageError, nearest
 from nas.net.graph import Size
-from nas.search.budget import parse_budget
+from nas.search.budget import parse_budget, parse_duration
+from nas.search.executors.target import Target
 from nas.search.keys import KEYS
 from nas.search.objectives import judged_by, parse_constraint, parse_objectives
 from nas.search.shares import Shares
@@ -21,6 +22,9 @@ RESOLVED = "resolved"
 
 MEASURED = ("accuracy", "latency", "num_params", "macs")
 """Metrics that a search knows of its candidates."""
+
+ENGINES = ("local", "ray")
+"""Where trials can run."""
 
 SIZE_WORDS = ("width", "depth", "repeats", "filters", "input", "num_classes", "batch")
 
@@ -78,7 +82,13 @@ class SearchConfig:
     constraint: tuple[str, ...] = ()
     strategy: str = "auto"
     target: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    endpoint: str | None = None
     workers: int | None = None
+    gpus_per_trial: float | None = None
+    cpus_per_trial: float | None = None
+    trial_timeout: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
@@ -118,6 +128,11 @@ class SearchConfig:
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=_texts(words.get("constraint")),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
+            engine=str(words.get("engine") or "local"), address=_optional(words.get("address")),
+            endpoint=_optional(words.get("endpoint")),
+            gpus_per_trial=amount("gpus_per_trial", words.get("gpus_per_trial")),
+            cpus_per_trial=amount("cpus_per_trial", words.get("cpus_per_trial")),
+            trial_timeout=_optional(words.get("trial_timeout")),
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
@@ -132,16 +147,25 @@ class SearchConfig:
         if config.early_stopping not in STOPPING:
             raise UsageError("unknown early_stopping", got=config.early_stopping, expected=" or ".join(STOPPING),
                              hint=nearest(config.early_stopping, STOPPING))
+        _check_engine(config)
         for metric in sorted(judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))):
             if metric not in MEASURED:
                 raise UsageError(f"a search does not measure {metric}", expected="one of " + ", ".join(MEASURED))
         return config
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds of silence after which a trial is ended, where it was said."""
+        return None if self.trial_timeout is None else parse_duration(self.trial_timeout)
 
     def to_mapping(self) -> dict[str, Any]:
         """What was said, YAML-plain: ``from_words`` reads it back."""
         words = {f.name: getattr(self, f.name) for f in fields(self)}
         words["deploy"], words["proxy"] = self.deploy.to_mapping(), self.proxy.to_mapping()
         words["constraint"], words["plugins"] = list(self.constraint), list(self.plugins)
+        for key, default in (("engine", "local"), ("early_stopping", "none")):
+            if words[key] == default:
+                del words[key]
         return {key: value for key, value in words.items() if value not in (None, {}, [])}
 
     @property
@@ -210,6 +234,35 @@ def whole_number(key: str, value: Any, least: int = 1) -> int | None:
     if isinstance(value, bool) or number < least or str(value).strip() != str(number):
         raise UsageError(f"{key} is a whole number", expected=f"{least} or more", got=str(value))
     return number
+
+
+def amount(key: str, value: Any) -> float | None:
+    """A number of devices: 0, a part of one, or whole ones; or None. Raises UsageError."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number < math.inf or (number > 1 and number != int(number)):
+        raise UsageError(f"{key} is a number of devices", expected="0, a part such as 0.5, or a whole number", got=str(value))
+    return number
+
+
+def _check_engine(config: SearchConfig) -> None:
+    """Raises UsageError for words of one engine that are said to another."""
+    if config.engine not in ENGINES:
+        raise UsageError("unknown engine", got=config.engine, expected=" or ".join(ENGINES), hint=nearest(config.engine, ENGINES))
+    if config.address is not None and config.engine != "ray":
+        raise UsageError("address= is where a Ray cluster is", got=f"engine={config.engine}", hint="Add engine=ray.")
+    if config.endpoint is not None and config.engine == "ray":
+        raise UsageError("machines join a Ray cluster through Ray", got=f"endpoint={config.endpoint}",
+                         hint="Run `ray start --address=...` there, or leave engine=ray out.")  # fmt: skip
+    if config.trial_timeout is not None:
+        parse_duration(config.trial_timeout)
+    if config.target is not None and config.engine != "ray" and Target.parse(config.target).elsewhere:
+        raise UsageError("only a Ray cluster has other machines to measure on", got=f"target={config.target}",
+                         expected="cpu or cuda", hint="Add engine=ray.")  # fmt: skip
 
 
 def _joined(value: Any) -> str:

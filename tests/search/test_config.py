@@ -13,7 +13,8 @@ from nas.search.keys import KEYS
 LEAST = {"space": "nasnet_cell", "data": "digits", "budget": "3min"}
 FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
-    "target": "cpu", "workers": "2",
+    "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
+    "cpus_per_trial": "2", "trial_timeout": "10min",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
     "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
@@ -21,13 +22,16 @@ FULL = {
 
 
 def test_every_key_is_read():
-    assert FULL.keys() | {"config"} == KEYS.keys()
+    assert FULL.keys() | {"config", "endpoint"} == KEYS.keys()
+    assert SearchConfig.from_words({**LEAST, "endpoint": "7070"}).endpoint == "7070"
     config = SearchConfig.from_words(FULL)
     assert (config.workers, config.epochs, config.batch_size, config.seed) == (2, 5, 16, 7)
     assert config.deploy == SizeWords(repeats=6, filters=32, input=(3, 32, 32), num_classes=10, batch=4)
     assert config.proxy == SizeWords(width=0.5, depth=0.25)
     assert config.constraint == ("latency<=3ms", "num_params<=1M")
     assert config.plugins == ("my_ops.py", "lab")
+    assert (config.engine, config.address, config.gpus_per_trial, config.cpus_per_trial) == ("ray", "ray://head:10001", 0.5, 2)
+    assert (config.timeout_s, SearchConfig.from_words(LEAST).timeout_s) == (600.0, None)
 
 
 @pytest.mark.parametrize("words", [LEAST, FULL])
@@ -53,6 +57,11 @@ def test_words_go_before_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "says"), [
+    ({"engine": "rya"}, "Did you mean 'ray'"), ({"address": "auto"}, "Add engine=ray"), ({"gpus_per_trial": "1.5"}, "whole"),
+    ({"gpus_per_trial": "-1"}, "devices"), ({"cpus_per_trial": "two"}, "devices"), ({"trial_timeout": "10"}, "duration"),
+    ({"trial_timeout": "0min"}, "duration"), ({"trial_timeout": "3trials"}, "duration"),
+    ({"engine": "ray", "endpoint": "7070"}, "through Ray"), ({"target": "cuda@H200"}, "Add engine=ray"),
+    ({"target": "tpu"}, "not a device"),
     ({"spcae": "x"}, "Did you mean 'space'"), ({"space": ""}, "space is missing"), ({"budget": None}, "budget is missing"),
     ({"data": None}, "data is missing"), ({"budget": "3 parsecs"}, "budget"), ({"budget": "-3min"}, "budget"),
     ({"budget": "0min"}, "nothing"),

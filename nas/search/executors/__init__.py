@@ -1,1 +1,100 @@
-"""Where trials run. ``base`` is the protocol, ``local`` runs it in processes of this machine."""
+"""Where trials run: ``base`` is the protocol; ``local`` runs it in processes of this machine, ``ray`` on a Ray cluster, and
+``remote`` adds processes of other machines to the local ones. :func:`open_executor` makes what a search asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from nas.search.config import SearchConfig
+    from nas.search.executors.base import Executor
+    from nas.search.executors.ray import Ask
+
+Use = Literal["train", "measure"]
+"""What slots are for: training asks for the configuration's share of a device, a measurement has its device to itself."""
+
+
+@contextmanager
+def engine(config: SearchConfig) -> Iterator[None]:
+    """Connects to the Ray cluster for as long as a search needs it; nothing for the local engine. Raises RunError."""
+    if config.engine != "ray":
+        yield
+        return
+    from nas.search.executors.ray import connect
+
+    disconnect = connect(config.address or "auto")
+    try:
+        yield
+    finally:
+        disconnect()
+
+
+def open_executor(config: SearchConfig, device: str, *, task: str, preload: str | None = None, log: Path | None = None,
+                  workers: int | None = None, carry: Sequence[Path | str] = (), use: Use = "train",
+                  say: Callable[[str], None] = lambda _: None) -> Executor:  # fmt: skip
+    """The executor that a configuration asks for, running the function that ``task`` names.
+
+    ``device``: cpu or cuda, where trials train. ``carry``: files and folders of files that payloads name and every machine
+    needs (plugins, arrays). ``workers`` overrides the configuration's. ``say`` is told how machines join. Raises UsageError
+    for what the machine or cluster does not have, RunError when there is no cluster or the log cannot be written.
+    """
+    workers = workers or config.workers
+    if config.engine == "ray":
+        from nas.search.executors.ray import RayExecutor
+
+        executor = RayExecutor(task, address=config.address or "auto", workers=workers if use == "train" else None,
+                               ask=ask_of(config, device, use), preload=preload, carry=carry)  # fmt: skip
+        if waiting := len(executor.resources) - executor.free:
+            say(f"{waiting} of {len(executor.resources)} workers wait for room in the cluster")
+        return executor
+    from nas.search.executors.local import LocalExecutor
+    from nas.search.executors.remote import Endpoint
+
+    share = 0 if device == "cpu" else config.gpus_per_trial
+    if use == "measure":
+        return LocalExecutor(task, workers=1, threads=1, gpus_per_trial=0 if device == "cpu" else 1, preload=preload, log=log)
+    endpoint = None if config.endpoint is None else Endpoint.open(config.endpoint, carry=carry)
+    if endpoint is not None:
+        say(f"other machines join with: {endpoint.command}")
+    threads = None if config.cpus_per_trial is None else max(1, int(config.cpus_per_trial))
+    return LocalExecutor(task, workers=workers, threads=threads, gpus_per_trial=share, preload=preload, log=log,
+                         endpoint=endpoint)  # fmt: skip
+
+
+def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
+    """What a slot asks of a Ray cluster."""
+    from nas.search.executors.ray import Ask
+    from nas.search.executors.target import Target
+
+    cpus = 1.0 if config.cpus_per_trial is None else config.cpus_per_trial
+    if use == "train":
+        share = 1.0 if config.gpus_per_trial is None else config.gpus_per_trial
+        return Ask(cpus=cpus, gpus=0.0 if device == "cpu" else share)
+    target = Target.parse(config.target or device)
+    resources = {target.resource: 1.0} if target.resource else {}
+    return Ask(cpus=1.0, gpus=float(target.device == "cuda"), accelerator=target.accelerator, resources=resources)
+
+
+def default_workers(config: SearchConfig, device: str) -> int:
+    """As many trials at a time as the machine or the (connected) cluster has room for. Raises UsageError for none."""
+    if config.engine == "ray":
+        from nas.search.executors.ray import capacity
+
+        return max(1, capacity(ask_of(config, device))[0])
+    from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
+
+    threads = None if config.cpus_per_trial is None else max(1, int(config.cpus_per_trial))
+    share, gpus = (0.0, ()) if device == "cpu" else (config.gpus_per_trial, visible_gpus())
+    return len(divide(threads=threads, gpus_per_trial=share, gpus=gpus, cpus=usable_cpus(), quota=cpu_quota()))
+
+
+def cluster_device(config: SearchConfig) -> str | None:
+    """cuda when the connected cluster has GPUs for trials, cpu when not; None for the local engine, whose own it is."""
+    if config.engine != "ray":
+        return None
+    from nas.search.executors.ray import Ask, capacity
+
+    return "cuda" if config.gpus_per_trial != 0 and capacity(Ask(cpus=0, gpus=config.gpus_per_trial or 1.0))[0] else "cpu"

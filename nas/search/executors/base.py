@@ -47,11 +47,17 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One trial to run. ``timeout``: seconds without any progress after which it counts as hung, None for never."""
+    """One trial to run. ``timeout``: seconds without any progress after which it counts as hung, None for never.
+
+    ``files``: absolute paths of files that the job reads, where they exist, and writes (weights, a checkpoint). On a
+    machine that does not share the driver's disk, a string of the payload that is one of them becomes the path of a copy,
+    and what the job has written there when it ends is brought back before its end is told.
+    """
 
     trial: int
     payload: Values
     timeout: float | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,7 @@ class Executor(ABC):
     @property
     @abstractmethod
     def resources(self) -> Sequence[Resources]:
-        """What each slot holds."""
+        """What each slot holds. It may grow; the slot of a machine that has gone keeps its place."""
 
     @property
     @abstractmethod

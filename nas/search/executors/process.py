@@ -59,6 +59,8 @@ class WorkerProcess:
     keeps the terminal's Ctrl-C away, and lets whatever a job has started be ended together with it.
     """
 
+    lost = False
+
     def __init__(self, program: Program, resources: Resources) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(SEND_TIMEOUT)
@@ -77,6 +79,10 @@ class WorkerProcess:
             self.socket.sendall(line)
         except OSError:
             self.kill()
+
+    def submit(self, line: bytes, files: tuple[str, ...]) -> None:
+        """Sends an encoded job; its files lie where it looks for them."""
+        self.send(line)
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Messages that have come, without waiting; None when there will be no more."""

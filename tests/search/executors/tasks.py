@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from nas.errors import TrainError
 
@@ -131,6 +132,13 @@ def do_child(payload, report):
 def do_large(payload, report):
     return {"length": len(payload["text"]), "text": payload["text"]}
 
+
+def do_files(payload, report):
+    """Adds to a file what two others say, and says where they are here."""
+    paths = [payload["plugin"], payload["folder"] + "/data.txt", payload["file"]]
+    text = "".join(Path(path).read_text() for path in paths if Path(path).is_file())
+    Path(payload["file"]).write_text(text)
+    return {"paths": paths}
 
 
 not_callable = 3

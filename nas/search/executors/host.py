@@ -1,0 +1,219 @@
+"""The far end of a slot on another machine: hosts one worker process and does what the driver says over a link.
+
+Lines go both ways as :mod:`.wire` has them. From the driver come ``start``, ``kill`` and ``file`` for the host, ``job`` and
+``stop`` for its worker; back go the worker's own messages, ``file``, and ``ended`` when the process has ended. The driver
+says when the next process is to start, so no message for one process ever reaches another.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nas.search.executors.base import Resources
+from nas.search.executors.process import Program, WorkerProcess
+from nas.search.executors.wire import Lines, encode
+
+FILE_LIMIT = 256 * 2**20
+"""Bytes of a file that a job may send back."""
+CHUNK = 4 * 2**20
+"""Bytes of a file that travel in one message."""
+REAP = 0.005
+"""Seconds between looks at a process whose end of the socket is closed but that has not been reaped."""
+
+
+def versions() -> dict[str, str]:
+    """What driver and workers have to agree on. The local part of a version (``+cpu``) may differ."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ("nas", "torch"):
+        try:
+            found[name] = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def file_lines(path: str, there: str) -> list[bytes]:
+    """The file at ``path`` as messages, under the name it has at the other end; none where it does not exist."""
+    lines: list[bytes] = []
+    try:
+        with open(path, "rb") as file:
+            more = True
+            while more:
+                chunk = file.read(CHUNK)
+                more = len(chunk) == CHUNK
+                message = {"is": "file", "path": there, "first": not lines, "more": more, "data": b64encode(chunk).decode()}
+                lines.append(encode(message, where=path))
+    except FileNotFoundError:
+        return []
+    return lines
+
+
+def write_chunk(message: Mapping[str, Any], path: Path) -> None:
+    """Adds a ``file`` message to the file that it is part of, which appears at ``path`` when it is whole."""
+    partial = path.with_name(path.name + ".arriving")
+    with partial.open("wb" if message["first"] else "ab") as file:
+        file.write(b64decode(message["data"]))
+    if not message["more"]:
+        partial.replace(path)
+
+
+class Host:
+    """One worker process at the far end of a link. :meth:`feed` and :meth:`drain` are called from a thread each.
+
+    ``copies``: paths of the driver's to those of their copies here, as payloads are rewritten.
+    """
+
+    def __init__(self, task: str, preload: str | None, resources: Resources, *, output: int,
+                 copies: Mapping[str, str]) -> None:  # fmt: skip
+        self._program = Program.here(task, preload, output)
+        self._resources, self._copies = resources, dict(copies)
+        self._scratch = Path(tempfile.mkdtemp(prefix="nas-job-"))
+        self._lines = Lines()
+        self._worker: WorkerProcess | None = None
+        self._files: dict[str, Path] = {}
+        self._before: dict[str, tuple[int, int] | None] = {}
+        self._out: deque[bytes] = deque()
+        self._lock, self._draining = threading.Lock(), threading.Lock()
+        self._closed = False
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+
+    def feed(self, data: bytes) -> None:
+        """Does what the driver says."""
+        with self._lock:
+            for message in self._lines.feed(data):
+                if not self._closed:
+                    self._obey(message)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        match message["is"]:
+            case "start":
+                self._worker = WorkerProcess(self._program, self._resources)
+                self._waker.send(b".")
+            case "file":
+                write_chunk(message, self._place(message["path"]))
+            case "kill" if self._worker is not None:
+                self._worker.kill()
+            case "job" if self._worker is not None:
+                self._begin(message, self._worker)
+            case "stop" if self._worker is not None:
+                self._worker.send(encode(message, where="stop"))
+
+    def _place(self, path: str) -> Path:
+        """Where a file of the driver's lies here; two of one name do not meet."""
+        if path not in self._files:
+            folder = self._scratch / str(len(self._files))
+            folder.mkdir(exist_ok=True)
+            self._files[path] = folder / Path(path).name
+        return self._files[path]
+
+    def _begin(self, job: dict[str, Any], worker: WorkerProcess) -> None:
+        places = {path: self._place(path) for path in job.pop("files")}
+        self._before = {path: _stamp(place) for path, place in places.items()}
+        table = {**self._copies, **{path: str(place) for path, place in places.items()}}
+        worker.send(encode({**job, "payload": rewritten(job["payload"], table)}, where="job"))
+
+    def drain(self, wait: float) -> bytes:
+        """What there is to tell the driver; waits up to ``wait`` seconds for something."""
+        with self._draining:
+            return self._drain(time.monotonic() + wait)
+
+    def _drain(self, deadline: float) -> bytes:
+        while not self._out and not self._closed and (left := deadline - time.monotonic()) > 0:
+            worker = self._worker
+            ends = [self._wake] if worker is None else [self._wake, worker.socket]
+            ready, _, _ = select.select(ends, [], [], left)
+            if self._wake in ready:
+                self._wake.recv(64)
+            if worker is not None and worker.socket in ready:
+                with self._lock:
+                    self._listen(worker)
+                if not self._out:
+                    time.sleep(REAP)
+        frames, size = [], 0
+        while self._out and size < CHUNK:
+            frames.append(self._out.popleft())
+            size += len(frames[-1])
+        return b"".join(frames)
+
+    def _listen(self, worker: WorkerProcess) -> None:
+        messages = worker.receive()
+        for message in messages or ():
+            self._tell(message)
+        if messages is None and (status := worker.ended()) is not None:
+            for message in worker.rest():
+                self._tell(message)
+            worker.close()
+            self._worker = None
+            self._forget()
+            self._out.append(encode({"is": "ended", "status": status}, where="ended"))
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if message["is"] in ("finished", "failed"):
+            large = self._bring_back()
+            if large and message["is"] == "finished":
+                message = {"is": "failed", "trial": message["trial"], "kind": "error", "reason": large,
+                           "seconds": message["seconds"], "detail": ""}  # fmt: skip
+            self._forget()
+        self._out.append(encode(message, where="message"))
+
+    def _bring_back(self) -> str:
+        """Queues what the job has written; why not, where a file is too large."""
+        for path, before in self._before.items():
+            place = self._files[path]
+            now = _stamp(place)
+            if now is None or now == before:
+                continue
+            if now[1] > FILE_LIMIT:
+                return f"{place.name} has {now[1] / 2**20:.0f} MiB, more than the {FILE_LIMIT // 2**20} MiB that travel"
+            self._out.extend(file_lines(str(place), path))
+        return ""
+
+    def _forget(self) -> None:
+        """Nothing of a job stays on this disk."""
+        for place in self._files.values():
+            shutil.rmtree(place.parent, ignore_errors=True)
+        self._files, self._before = {}, {}
+
+    def close(self) -> None:
+        """Kills the process and removes what it has written."""
+        self._closed = True
+        self._waker.send(b".")
+        with self._draining, self._lock:
+            if self._worker is not None:
+                self._worker.close()
+            self._wake.close()
+            self._waker.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def rewritten(value: Any, table: Mapping[str, str]) -> Any:
+    """A plain value in which every string that is a key of the table is replaced."""
+    if isinstance(value, str):
+        return table.get(value, value)
+    if isinstance(value, list):
+        return [rewritten(item, table) for item in value]
+    if isinstance(value, dict):
+        return {key: rewritten(item, table) for key, item in value.items()}
+    return value

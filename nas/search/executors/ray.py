@@ -1,0 +1,382 @@
+"""Actors of a Ray cluster: one a slot, each hosting a warm worker process on whatever machine Ray finds for it.
+
+Ray places the actors, counts what they hold and carries the messages; jobs run in the process that an actor hosts, as they
+do on one machine. So a job that crashes, hangs or is killed costs a process and not an actor, and is told by its signal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from nas.errors import RunError, UsageError
+from nas.search.executors.base import Resources
+from nas.search.executors.carry import Copies, digest, pieces
+from nas.search.executors.far import BEAT_S, LOST_S, FarWorker, disagreement
+from nas.search.executors.host import Host, versions
+from nas.search.executors.pool import Slot, WorkerPool
+from nas.search.executors.task import check_path, shorten
+from nas.search.executors.wire import encode
+
+QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 500,
+         "health_check_failure_threshold": 3}  # fmt: skip
+"""Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
+KNOCK_S = 10.0
+"""Seconds within which a cluster's port has to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a slot asks of the cluster, in Ray's units. ``accelerator``: a type as Ray names it (``A100``, ``H200``);
+    ``resources``: custom ones, by name."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    accelerator: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            raise UsageError("impossible resources of a trial", expected="CPUs, and parts of one GPU or whole GPUs",
+                             got=str(self))  # fmt: skip
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """Amounts by the names under which Ray counts them."""
+        kind = {f"accelerator_type:{self.accelerator}": 0.001} if self.accelerator else {}
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, **kind, **self.resources}
+        return {name: amount for name, amount in wanted.items() if amount > 0}
+
+    @property
+    def device(self) -> str:
+        """What it is called before a machine is found."""
+        return "cuda" if self.gpus else "cpu"
+
+    def options(self) -> dict[str, Any]:
+        """Options of an actor that asks for this."""
+        own = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
+        return own | ({"accelerator_type": self.accelerator} if self.accelerator else {})
+
+    def __str__(self) -> str:
+        return ", ".join(f"{amount:g} {name}" for name, amount in self.needs.items() if amount >= 0.01) + (
+            f" of type {self.accelerator}" if self.accelerator else "")  # fmt: skip
+
+
+class RayHost:
+    """The actor. ``send`` and ``receive`` run in a thread each (Ray's concurrency groups), so each in its own order."""
+
+    def __init__(self, task: str, preload: str | None, held: Resources, name: str,
+                 carried: Sequence[tuple[str, str, list[Any]]]) -> None:  # fmt: skip
+        ray = the_ray()
+        context = ray.get_runtime_context()
+        gpus = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
+        self._hello = {
+            "is": "hello", "versions": versions(), "node": ray.util.get_node_ip_address(), "gpus": gpus, "pid": os.getpid(),
+        }  # fmt: skip
+        self._copies = Copies(name, [(path, file, partial(ray.get, ref[0])) for path, file, ref in carried])
+        self._host = Host(task, preload, replace(held, gpus=gpus), output=2, copies=self._copies.table)
+        self._greeted = False
+
+    def send(self, data: bytes) -> None:
+        """Takes messages for the host."""
+        self._host.feed(data)
+
+    def receive(self, wait: float) -> bytes:
+        """Messages from the host, or none after ``wait`` seconds."""
+        if not self._greeted:
+            self._greeted = True
+            return encode(self._hello, where="hello")
+        return self._host.drain(wait)
+
+
+class RayWorker(FarWorker):
+    """The driver's end of one actor. One call of ``receive`` is always under way; its end wakes the driver."""
+
+    def __init__(self, actor: Any, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._actor, self._wake = actor, wake
+        self._answer: Any = None
+        self._asked = time.monotonic()
+        self.placed = False
+        self.hello: dict[str, Any] = {}
+        self._ask()
+
+    def _ask(self) -> None:
+        self._asked = time.monotonic()
+        self._answer = self._actor.receive.remote(BEAT_S).future()
+        self._answer.add_done_callback(lambda _: self._wake())
+
+    def look(self) -> bool:
+        """Takes what the actor has answered, if it has, and asks again; whether it had."""
+        if self.lost or not self._answer.done():
+            if self.placed and not self.lost and time.monotonic() - self._asked > LOST_S:
+                self.lose(f"no sign of life for {LOST_S:g} s")
+            return False
+        try:
+            data = self._answer.result()
+        except Exception as error:  # Whatever Ray raises, this actor answers no more.
+            self.lose(_why(error))
+            return True
+        self._ask()
+        self.placed = True
+        self.feed(data)
+        return True
+
+    def transmit(self, data: bytes) -> None:
+        self._actor.send.remote(data)
+
+    def close(self) -> None:
+        self.lose("it was closed")
+        with suppress(Exception):  # The cluster may be gone.
+            the_ray().kill(self._actor)
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of an actor that does not answer, in few words."""
+    text = " ".join(str(error).split())
+    if "node has died" in text:
+        return "its node has died"
+    known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
+    if "constructor" in text or "creation task" in text:  # A user can mend what kept the actor from beginning.
+        known = {}
+    return known.get(type(error).__name__) or shorten(f"{type(error).__name__}: {text}")
+
+
+class RayExecutor(WorkerPool):
+    """Runs the task ``package.module:function`` on a Ray cluster, as many jobs at a time as it has room for.
+
+    Args:
+        task: import path of the function; it has to be importable on the nodes.
+        address: ``auto`` (the cluster this machine belongs to), ``ray://HOST:PORT``, ``HOST:PORT``, or ``local`` for a
+            cluster of our own on this machine, ended with the executor. A Ray that this process has initialised is used.
+        workers: slots; None for as many as fit now. More than fit wait for the cluster to grow.
+        ask: what each slot asks for.
+        preload: as for :class:`~.local.LocalExecutor`.
+        carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
+        start_timeout: seconds within which a first slot has to be placed, and a placed worker has to be ready.
+
+    Raises RunError when there is no such cluster, UsageError when nothing of it can hold a slot.
+    """
+
+    def __init__(self, task: str, *, address: str = "auto", workers: int | None = None, ask: Ask | None = None,
+                 preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0) -> None:  # fmt: skip
+        super().__init__(check_path(task), start_timeout=start_timeout,
+                         log_hint="Ray's logs on its node have what the worker printed.")  # fmt: skip
+        self._ask = ask or Ask()
+        carried = pieces(carry)
+        self._disconnect = connect(address)
+        try:
+            self._open(task, preload, carried, workers)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _open(self, task: str, preload: str | None, carried: Any, workers: int | None) -> None:
+        import numpy as np
+
+        ray = the_ray()
+        fit, free = capacity(self._ask)
+        if workers is None and not fit:
+            raise UsageError(f"no node of the cluster has {self._ask}", got=_has(),
+                             hint="Say workers=N if the cluster grows on demand.")  # fmt: skip
+        count = workers or fit
+        held = Resources(device=self._ask.device, kind="gpu" if self._ask.gpus else "cpu",
+                         fraction=self._ask.gpus or self._ask.cpus or 1.0, threads=max(1, int(self._ask.cpus)))  # fmt: skip
+        self._refs = [(piece.path, piece.name, [ray.put(np.fromfile(piece.source, dtype=np.uint8))]) for piece in carried]
+        remote: Any = ray.remote
+        kind = remote(concurrency_groups={"in": 1, "out": 1})(_grouped())
+        self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(
+            task, preload, held, digest(carried), self._refs)  # fmt: skip
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._hear)
+        self._begun, self._any = time.monotonic(), False
+        for index in range(count):
+            self._resources.append(held)
+            self._slots.append(Slot(index, self._spawn(), open=index < min(fit, max(free, 1))))
+
+    def _spawn(self) -> RayWorker:
+        make: Any = self._make
+        return RayWorker(make(), self._rouse)
+
+    def _rouse(self) -> None:
+        """Wakes the driver from one of Ray's threads."""
+        with suppress(OSError):  # Full: it wakes anyway. Closed: nobody to wake.
+            self._waker.send(b".")
+
+    def _hear(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake.recv(4096):
+                pass
+
+    def _tend(self) -> None:
+        for slot in self._slots:
+            worker = slot.worker
+            assert isinstance(worker, RayWorker)
+            if worker.look():
+                self._listen(slot)
+        if not self._any and time.monotonic() - self._begun > self._start_timeout:
+            self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
+
+    def _take(self, slot: Slot, message: dict[str, Any]) -> None:
+        if message["is"] == "hello":
+            self._greet(slot, message)
+        else:
+            super()._take(slot, message)
+
+    def _greet(self, slot: Slot, hello: dict[str, Any]) -> None:
+        assert isinstance(slot.worker, RayWorker)
+        self._any, slot.open, slot.heard, slot.worker.hello = True, True, time.monotonic(), hello
+        gpus = tuple(hello["gpus"])
+        device = f"cuda:{','.join(gpus)}" if gpus else "cpu"
+        self._resources[slot.index] = replace(self._resources[slot.index], device=f"{device}@{hello['node']}", gpus=gpus)
+        self._broken = self._broken or disagreement(hello["versions"], f"Ray node {hello['node']}")
+        if self._broken is None:
+            slot.worker.start()
+
+    def hello(self, slot: int) -> Mapping[str, Any]:
+        """What the actor of a slot has told of its place: ``node``, ``pid``, ``gpus``, ``versions``; empty before that."""
+        worker = self._slots[slot].worker
+        assert isinstance(worker, RayWorker)
+        return worker.hello
+
+    def _watch(self, slot: Slot) -> None:
+        worker = slot.worker
+        assert isinstance(worker, RayWorker)
+        if not worker.placed and not worker.lost:
+            slot.heard = time.monotonic()  # It waits for a machine, which is no silence.
+        super()._watch(slot)
+
+    def _renew(self, slot: Slot) -> None:
+        worker = slot.worker
+        assert isinstance(worker, RayWorker)
+        if not worker.lost:
+            return worker.start()
+        if not worker.placed:  # An actor that cannot even begin will not do so elsewhere.
+            self._cannot_start(slot, worker.ended() or "")
+        worker.close()
+        slot.open = False
+        slot.worker = self._spawn()
+
+    def _release(self) -> None:
+        self._selector.unregister(self._wake)
+        self._wake.close()
+        self._waker.close()
+        self._refs.clear()
+        self._disconnect()
+
+
+def _grouped() -> type[RayHost]:
+    """The actor class with a thread for each direction."""
+    group = the_ray().method
+    methods = {"send": group(concurrency_group="in")(RayHost.send), "receive": group(concurrency_group="out")(RayHost.receive)}
+    return type("NasHost", (RayHost,), methods)
+
+
+def capacity(ask: Ask) -> tuple[int, int]:
+    """How many slots the cluster's nodes can hold, and how many of them now."""
+    ray = the_ray()
+    now = ray.available_resources()
+    fit = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            fit += min((int(node["Resources"].get(name, 0.0) / amount + 1e-6) for name, amount in ask.needs.items()), default=1)
+    free = min((int(now.get(name, 0.0) / amount + 1e-6) for name, amount in ask.needs.items()), default=fit)
+    return fit, free
+
+
+def _has() -> str:
+    counted = {name: amount for name, amount in sorted(the_ray().cluster_resources().items())
+               if not name.startswith(("node:", "memory", "object_store_memory"))}  # fmt: skip
+    return "a cluster with " + (", ".join(f"{amount:g} {name}" for name, amount in counted.items()) or "no resources")
+
+
+def the_ray() -> Any:
+    """The ray package, imported when it is first needed. Its annotations are not fit for strict checking."""
+    return import_module("ray")
+
+
+def connect(address: str, **own: Any) -> Callable[[], None]:
+    """Initialises Ray unless this process has done so; what undoes it, which is nothing for a Ray that was there.
+
+    ``own``: what a cluster of our own (``local``) is to have, as ``ray.init`` takes it.
+
+    Raises RunError when there is no such cluster, or it has another Ray or Python.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray = the_ray()
+    if ray.is_initialized():
+        return lambda: None
+    words: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        words |= {"include_dashboard": False, "_system_config": QUICK, **own}
+    try:
+        _knock(address)
+        with _kept_handlers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**words)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = shorten(" ".join(str(error).split()))
+        if "ersion mismatch" in reason:
+            raise RunError("the cluster has another Ray or Python than this command", where=f"address={address}", got=reason,
+                           hint="Install the same versions on every machine.") from None  # fmt: skip
+        raise RunError("no Ray cluster answers", where=f"address={address}", got=reason,
+                       hint="Start one with `ray start --head`, or take address=local or engine=local.") from None  # fmt: skip
+
+    restore = _quiet()
+
+    def disconnect() -> None:
+        with _kept_handlers():
+            ray.shutdown()
+        restore()
+
+    return disconnect
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens there: Ray itself would wait for minutes."""
+    if address == "auto":
+        current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        address = os.environ.get("RAY_ADDRESS") or (current.read_text().strip() if current.is_file() else "")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
+def _quiet() -> Callable[[], None]:
+    """Ray prints a raylet's last words among the search's own; they go to the logger "ray" instead. What undoes it."""
+    worker = import_module("ray._private.worker")
+    name = "print_to_stdstream"
+    printed = getattr(worker, name, None)
+    if printed is None:
+        return lambda: None
+    setattr(worker, name, lambda data, *_, **__: logging.getLogger("ray").info("%s", data.get("lines")))
+    return lambda: setattr(worker, name, printed)
+
+
+@contextmanager
+def _kept_handlers() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; the search has its own answer to it."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

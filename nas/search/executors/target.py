@@ -1,0 +1,39 @@
+"""Where latency is measured: ``cpu``, ``cuda``, ``cuda@H200``, ``resource:NAME``, ``cuda@resource:NAME``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nas.errors import UsageError
+
+_TARGET = re.compile(r"(?:(?P<device>cpu|cuda)(?:@(?P<where>.+))?|(?P<resource>resource:.+))")
+_PREFIX = "resource:"
+FORMS = "cpu, cuda, or on Ray cuda@H200 (a GPU of that type) and resource:NAME or cuda@resource:NAME (nodes that have it)"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device, as torch names it, and what the machine has to have: a type of GPU, or a custom resource of Ray's."""
+
+    device: str
+    accelerator: str | None = None
+    resource: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Raises UsageError for what is none."""
+        match = _TARGET.fullmatch(text)
+        if match is None:
+            raise UsageError("not a device to measure on", expected=FORMS, got=text)
+        device, where = match["device"] or "cpu", match["where"] or match["resource"] or ""
+        if where.startswith(_PREFIX) and len(where) > len(_PREFIX):
+            return cls(device, resource=where.removeprefix(_PREFIX))
+        if where and (device == "cpu" or ":" in where):
+            raise UsageError("not a device to measure on", expected=FORMS, got=text)
+        return cls(device, accelerator=where or None)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it names other machines than this one."""
+        return self.accelerator is not None or self.resource is not None

@@ -1,0 +1,169 @@
+"""A real Ray on this machine, one for the whole file, and what can happen to its nodes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.errors import RunError, UsageError
+from nas.search.executors import far
+from nas.search.executors import ray as engine
+from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.ray import Ask, RayExecutor
+from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Two CPUs and, as far as Ray knows, a GPU and a node for measuring."""
+    import ray
+
+    disconnect = engine.connect("local", num_cpus=2, num_gpus=1, resources={"bench": 1})
+    yield
+    assert ray.is_initialized(), "an executor has shut down a Ray that was not its own"
+    disconnect()
+
+
+@pytest.mark.slow  # a minute: every executor waits for its actors
+class TestRayExecutor(ExecutorContract):
+    def open(self, slots: int) -> RayExecutor:
+        return RayExecutor(TASK, workers=slots, ask=Ask(cpus=0.5))
+
+
+def test_a_search_on_ray(tmp_path):
+    """The everyday test: jobs, files there and back, a process that dies, an actor that dies."""
+    plugin, folder, weights = tmp_path / "my_ops.py", tmp_path / "data", tmp_path / "1.pt"
+    folder.mkdir()
+    plugin.write_text("plugin ")
+    (folder / "data.txt").write_text("data ")
+    weights.write_text("checkpoint ")
+    paths = {"plugin": str(plugin), "folder": str(folder), "file": str(weights)}
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1, gpus=0.5), carry=[plugin, folder]) as executor:
+        assert (executor.free, executor.resources[0].fraction, executor.resources[0].kind) == (1, 0.5, "gpu")
+        executor.submit(Job(trial=1, payload={"do": "files", **paths}, files=(str(weights),)))
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Finished)
+        assert weights.read_text() == "plugin data checkpoint "
+        assert set(end.result["paths"]).isdisjoint({str(plugin), str(folder / "data.txt"), str(weights)})
+        assert not Path(end.result["paths"][2]).exists()
+        assert executor.resources[0].device.startswith("cuda:0@")
+        _, ended = run_all(executor, job(2, "segfault"), job(3, "look"))
+        assert isinstance(died := ended[2], Failed)
+        assert (died.kind, "SIGSEGV" in died.reason) == ("died", True)
+        assert ended[3].result["environ"]["CUDA_VISIBLE_DEVICES"] == "0"
+        executor.submit(job(4, "sleep", seconds=60))
+        wait(executor, lambda events: any(isinstance(event, Progress) for event in events))
+        os.kill(executor.hello(0)["pid"], signal.SIGKILL)
+        end = ends(wait(executor, ends))[4]
+        assert isinstance(end, Failed)
+        assert end.kind == "died"
+        assert "loss of its machine" in end.reason
+        assert executor.free == 0
+        wait(executor, lambda events: executor.free == 1)
+        assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (Ask(cpus=1, gpus=8), r"no node of the cluster has 1 CPU, 8 GPU; got 'a cluster with 2 CPU, 1 GPU, 1 bench'"),
+        (Ask(cpus=1, gpus=1, accelerator="H200"), "1 CPU, 1 GPU of type H200"),
+        (Ask(cpus=0, resources={"mobile": 1}), "1 mobile"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused(ask, words):
+    with pytest.raises(UsageError, match=words):
+        RayExecutor(TASK, ask=ask)
+
+
+def test_waiting_for_a_cluster_to_grow_ends():
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=64), start_timeout=0.5) as executor:
+        assert executor.free == 0
+        with pytest.raises(RunError, match=r"the cluster gave no room for 64 CPU in 0\.5 s"):
+            wait(executor, bool)
+
+
+@pytest.mark.parametrize("words", [{"gpus": 1.5}, {"gpus": -1}, {"cpus": -1}])
+def test_impossible_resources(words):
+    with pytest.raises(UsageError, match="impossible"):
+        Ask(**words)
+
+
+def test_another_version_is_refused(monkeypatch):
+    monkeypatch.setattr(far, "versions", lambda: {**engine.versions(), "torch": "1.0"})
+    words = r"different versions; expected torch 1\.0; got 'torch \d"
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor, pytest.raises(RunError, match=words):
+        wait(executor, bool)
+
+
+@pytest.mark.slow
+def test_training_and_measuring_have_slots_of_their_own():
+    measuring = Ask(cpus=0, resources={"bench": 1})
+    with RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5)) as training, RayExecutor(TASK, ask=measuring) as bench:
+        assert (training.free, bench.free) == (2, 1)
+        assert {type(end) for end in run_all(training, job(1, "nothing"), job(2, "nothing"))[1].values()} == {Finished}
+        assert isinstance(run_all(bench, job(1, "nothing"))[1][1], Finished)
+
+
+NODES = f"""
+import json, os, signal, sys, time
+import ray
+from ray.cluster_utils import Cluster
+from nas.search.executors import far, ray as engine
+from nas.search.executors.base import Failed, Finished, Progress, Job
+engine.LOST_S = 4.0
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1}})
+disconnect = engine.connect(cluster.address)  # first: a driver ends with the node that it is on
+far_node = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
+    assert executor.free == 2, executor.resources
+    for trial in (1, 2):
+        executor.submit(Job(trial=trial, payload={{"do": "until_stopped"}}))
+    seen = set()
+    while seen != {{1, 2}}:
+        seen |= {{event.trial for event in executor.poll(1) if isinstance(event, Progress)}}
+    begin = time.monotonic()
+    far_node.kill_raylet() if sys.argv[1] == "killed" else cluster.remove_node(far_node, allow_graceful=True)
+    failed = []
+    while not failed:
+        assert time.monotonic() - begin < 30
+        failed = [event for event in executor.poll(1) if isinstance(event, Failed)]
+    seconds = time.monotonic() - begin
+    assert executor.free == 0, "the other slot is busy, this one waits for a node"
+    cluster.add_node(num_cpus=1)
+    while not executor.free:
+        assert time.monotonic() - begin < 90
+        executor.poll(1)
+    executor.submit(Job(trial=3, payload={{"do": "nothing"}}))
+    ended = {{}}
+    while 3 not in ended:
+        ended |= {{event.trial: type(event).__name__ for event in executor.poll(1) if isinstance(event, (Failed, Finished))}}
+    print(json.dumps({{"seconds": seconds, "kind": failed[0].kind, "reason": failed[0].reason, "then": ended}}))
+disconnect()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "removed"])
+def test_a_node_that_dies_costs_its_jobs_and_nothing_else(how):
+    done = subprocess.run([sys.executable, "-c", NODES, how], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()  # Ray itself is silent
+    told = json.loads(line)
+    assert told["kind"] == "died"
+    assert "loss of its machine" in told["reason"]
+    assert told["then"] == {"3": "Finished"}
+
+
+@pytest.mark.slow
+def test_no_cluster_is_told():
+    code = "from nas.search.executors.ray import connect; connect('127.0.0.1:9')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert "RunError: address=127.0.0.1:9: no Ray cluster answers" in done.stderr

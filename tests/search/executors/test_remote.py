@@ -1,0 +1,233 @@
+"""Processes that join over TCP, as from another machine, and strangers at the door."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from nas.errors import RunError, UsageError
+from nas.search.executors import far, host, remote
+from nas.search.executors.base import Executor, Failed, Finished, Job, Progress, Resources
+from nas.search.executors.join import join
+from nas.search.executors.local import LocalExecutor
+from nas.search.executors.remote import Endpoint, Talk, parse_address, proof, read_token
+from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
+
+SLOT = Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(0,))
+WORDS = [sys.executable, "-c", "import sys; from nas.cli import main; sys.exit(main())"]
+
+
+def worker(endpoint: Endpoint, *words: str, token: str | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen([*WORDS, "worker", f"connect={endpoint.host}:{endpoint.port}", *words], text=True,
+                            stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                            env={**os.environ, "NAS_TOKEN": token or endpoint.token, "PYTHONPATH": os.getcwd()})  # fmt: skip
+
+
+class Joined(LocalExecutor):
+    """No slot but those that join: as many as are asked for, by threads of this process."""
+
+    def __init__(self, slots: int) -> None:
+        endpoint = Endpoint.open("0")
+        super().__init__(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint)
+        (own,) = self._slots
+        own.worker.close()
+        self._selector.unregister(own.worker.socket)
+        self._slots, self._resources = [], []
+        self._output = os.open(os.devnull, os.O_WRONLY)
+        self._guest = threading.Thread(
+            target=join, args=((endpoint.host, endpoint.port), endpoint.token, [SLOT] * slots), kwargs={"output": self._output})
+        self._guest.start()
+        wait(self, lambda events: self.free == slots)
+
+    def _release(self) -> None:
+        super()._release()
+        self._guest.join(20)
+        os.close(self._output)
+
+
+@pytest.mark.slow  # half a minute
+class TestJoined(ExecutorContract):
+    def open(self, slots: int) -> Executor:
+        return Joined(slots)
+
+
+def test_a_machine_joins_works_and_leaves(tmp_path):
+    plugin, folder, weights = tmp_path / "my_ops.py", tmp_path / "data", tmp_path / "1.pt"
+    folder.mkdir()
+    plugin.write_text("plugin ")
+    (folder / "data.txt").write_text("data ")
+    weights.write_text("checkpoint ")
+    paths = {"plugin": str(plugin), "folder": str(folder), "file": str(weights)}
+    endpoint = Endpoint.open("0", carry=[plugin, folder])
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint) as executor:
+        guest = worker(endpoint, "workers=2")
+        wait(executor, lambda events: executor.free == 3)
+        assert [slot.device.partition("@")[0] for slot in executor.resources] == ["cpu"] * 3
+        executor.submit(job(0, "until_stopped"))
+        wait(executor, bool)
+        local = [slot.index for slot in executor._slots if slot.job is not None]
+        for trial in (1, 2):  # whichever slots they get, at most one of which is this machine's
+            executor.submit(Job(trial=trial, payload={"do": "files", **paths}, files=(str(weights),)))
+            ended = ends(wait(executor, ends))
+            assert isinstance(ended[trial], Finished)
+        assert weights.read_text() == "plugin data plugin data checkpoint "
+        executor.submit(job(3, "sleep", seconds=60))
+        executor.submit(job(4, "sleep", seconds=60))
+        wait(executor, lambda events: {event.trial for event in events if isinstance(event, Progress)} >= {3, 4})
+        guest.send_signal(signal.SIGKILL)
+        guest.communicate()
+        remote_trials = {slot.job.trial for slot in executor._slots if slot.job and slot.index > 0}
+        ended = ends(wait(executor, lambda events: len(ends(events)) == len(remote_trials)))
+        assert {end.kind for end in ended.values() if isinstance(end, Failed)} == {"died"}
+        assert set(ended) == remote_trials
+        assert all("it has left" in end.reason for end in ended.values() if isinstance(end, Failed)), local
+        assert len(executor.resources) == 3
+        again = worker(endpoint, "workers=1")
+        wait(executor, lambda events: any(slot.open and slot.job is None and slot.index for slot in executor._slots))
+        assert len(executor.resources) == 3, "it has the slot of one who left"
+        assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
+    out, err = again.communicate(timeout=20)
+    assert (again.returncode, out) == (0, "")
+    assert err.splitlines()[0] == f"joined 127.0.0.1:{endpoint.port} with 1 slot"
+    assert "the search has ended" in err.splitlines()[1]
+
+
+def test_a_result_too_large_to_travel_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "FILE_LIMIT", 10)
+    (tmp_path / "w").write_text("more than ten bytes")
+    paths = {"plugin": "", "folder": "", "file": str(tmp_path / "w")}
+    with Joined(1) as executor:
+        executor.submit(Job(trial=1, payload={"do": "files", **paths}, files=(paths["file"],)))
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Failed)
+        assert "more than the 0 MiB that travel" in end.reason
+
+
+def test_large_files_travel_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "CHUNK", 1000)
+    path = tmp_path / "w"
+    path.write_text("0123456789" * 1000)
+    with Joined(1) as executor:
+        for trial in (1, 2):
+            paths = {"plugin": str(path), "folder": "", "file": str(path)}
+            executor.submit(Job(trial=trial, payload={"do": "files", **paths}, files=(str(path),)))
+            assert isinstance(ends(wait(executor, ends))[trial], Finished)
+    assert path.read_text() == "0123456789" * 4000
+
+
+def test_a_frozen_machine_is_lost(monkeypatch):
+    monkeypatch.setattr(remote, "LOST_S", 3.0)
+    endpoint = Endpoint.open("0")
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint) as executor:
+        guest = worker(endpoint, "workers=1")
+        wait(executor, lambda events: executor.free == 2)
+        executor.submit(job(1, "until_stopped"))
+        executor.submit(job(2, "until_stopped"))
+        wait(executor, lambda events: {event.trial for event in events if isinstance(event, Progress)} == {1, 2})
+        guest.send_signal(signal.SIGSTOP)
+        end = next(iter(ends(wait(executor, ends)).values()))
+        assert isinstance(end, Failed)
+        assert (end.kind, "no sign of life" in end.reason) == ("died", True)
+        guest.kill()
+        guest.communicate()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"token": "another-token-altogether"}, "the token is not this search's"),
+        ({"version": "9.9"}, "different versions"),
+    ],
+)
+def test_who_does_not_fit_is_told(said, words, monkeypatch):
+    endpoint = Endpoint.open("0")
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint) as executor:
+        if "version" in said:
+            monkeypatch.setattr(far, "versions", lambda: {"nas": said["version"]})
+        with pytest.raises(RunError, match=words):
+            join((endpoint.host, endpoint.port), said.get("token", endpoint.token), [SLOT], output=2)
+        assert executor.poll(0.1) == []
+        assert len(executor.resources) == 1
+
+
+def test_a_driver_that_does_not_know_the_token_runs_nothing_here():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def impostor() -> None:
+            end, _ = listener.accept()
+            talk = Talk(end)
+            talk.say(**{"is": "nas", "nonce": "1"})
+            talk.hear("join")
+            talk.say(**{"is": "welcome", "proof": proof("guessed", "driver", "1", "2"), "task": TASK, "preload": None,
+                        "digest": "0", "files": []})  # fmt: skip
+            end.close()
+
+        thread = threading.Thread(target=impostor)
+        thread.start()
+        with pytest.raises(RunError, match="does not know the token"):
+            join(listener.getsockname(), "a-token-of-some-length", [SLOT], output=2)
+        thread.join()
+
+
+@pytest.mark.parametrize("noise", [b"", b"GET / HTTP/1.1\r\n\r\n", b"{}\n", b"[1]\n", b"[" * 50_000 + b"\n", b"x" * 200_000])
+def test_strangers_are_sent_away(noise):
+    endpoint = Endpoint.open("0")
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint) as executor:
+        with socket.create_connection((endpoint.host, endpoint.port)) as stranger:
+            assert json.loads(stranger.recv(200))["is"] == "nas"
+            answer = b""
+            with suppress(ConnectionResetError, BrokenPipeError):  # sent away in the middle of the word
+                stranger.sendall(noise)
+                stranger.shutdown(socket.SHUT_WR)
+                answer = stranger.recv(100)
+            assert answer == b""
+        assert isinstance(run_all(executor, job(1, "nothing"))[1][1], Finished)
+
+
+@pytest.mark.parametrize(("text", "host", "found"), [
+    ("10.0.0.1:70", None, ("10.0.0.1", 70)), ("70", "127.0.0.1", ("127.0.0.1", 70)), ("[::1]:70", None, ("::1", 70)),
+])  # fmt: skip
+def test_addresses(text, host, found):
+    assert parse_address(text, host=host) == found
+
+
+@pytest.mark.parametrize("text", ["70", "host", "host:", "host:99999", ":70", ""])
+def test_what_is_no_address(text):
+    with pytest.raises(UsageError, match="not an address"):
+        parse_address(text)
+
+
+def test_a_token_comes_from_the_command_a_file_or_the_environment(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("NAS_TOKEN", raising=False)
+    assert read_token(None) is None
+    (tmp_path / "token").write_text("sixteen-letters!\n")
+    assert read_token(f"@{tmp_path / 'token'}") == "sixteen-letters!"
+    monkeypatch.setenv("NAS_TOKEN", "from-the-environment")
+    assert (read_token(None), read_token("given-on-the-line")) == ("from-the-environment", "given-on-the-line")
+    for bad, words in (("short", "too short"), ("@/no/such/file", "cannot be read")):
+        with pytest.raises(UsageError, match=words):
+            read_token(bad)
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RunError, match="cannot listen"):
+        Endpoint.open(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ([], "connect is missing"), (["connect=h:1"], "token is missing"),
+    (["connect=h", "token=0123456789abcdef"], "not an address"),
+    (["connect=127.0.0.1:9", "token=0123456789abcdef"], "no search answers"),
+])  # fmt: skip
+def test_the_command_line(words, says, capsys, monkeypatch):
+    from nas.cli import main
+
+    monkeypatch.delenv("NAS_TOKEN", raising=False)
+    assert main(["worker", *words]) == 2
+    assert says in capsys.readouterr().err
