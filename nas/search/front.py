@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nas.net.graph import Size
-from nas.search.objectives import Constraint, Objective, dominates
+from nas.search.objectives import METRICS, Constraint, Objective, dominates
 from nas.search.run import FRONT_COLUMNS, RunFolder
 from nas.search.study import Record
 from nas.space.search_space import Architecture, SearchSpace
@@ -24,13 +24,13 @@ class Front:
 
     @property
     def members(self) -> tuple[Record, ...]:
-        """Most accurate first."""
-        return tuple(sorted_front(self._members))
+        """The best first: see :func:`sorted_front`."""
+        return tuple(sorted_front(self._members, self.objectives))
 
     @property
     def best(self) -> Record | None:
-        """The most accurate member; of equally accurate ones the faster."""
-        return best_of(self._members)
+        """The best member: see :func:`best_of`."""
+        return best_of(self._members, self.objectives)
 
     def add(self, record: Record) -> bool:
         """Take a completed trial in, unless it is dominated; whether it was taken. The others' weights are deleted."""
@@ -47,34 +47,38 @@ class Front:
     def write(self, space: SearchSpace, size: Size, tested: Mapping[int, float | None] | None = None) -> None:
         """Write front.csv (with the test accuracies, where they are known) and best.yaml at the deployed size."""
         tested = tested or {}
+        products = tuple(o.name for o in self.objectives if o.factors)
         rows = [front_row(r, tested.get(r.number)) | {k: r.attrs.get(k) for k in ("latency_low_ms", "latency_high_ms")}
                 for r in self.members]  # fmt: skip
-        self.folder.write_table(self.folder.front, FRONT_COLUMNS, rows)
+        self.folder.write_table(self.folder.front, (*FRONT_COLUMNS, *products), rows)
         if (best := self.best) is not None:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
             self.folder.write(self.folder.best, to_yaml(page))
 
 
-def best_of(records: Sequence[Record]) -> Record | None:
-    """The most accurate record; ties go to lower latency, then to fewer parameters."""
-    def key(record: Record) -> tuple[float, float, float]:
-        metrics = record.metrics
-        return metrics.get("accuracy", 0.0), -metrics.get("latency", 0.0), -metrics.get("num_params", 0)
-
-    return max(records, key=key, default=None)
+def best_of(records: Sequence[Record], objectives: Sequence[Objective] = ()) -> Record | None:
+    """The first of :func:`sorted_front`."""
+    return min(records, key=lambda r: _order(r, objectives), default=None)
 
 
-def sorted_front(records: Sequence[Record]) -> list[Record]:
-    """By accuracy, best first; equally accurate ones by latency."""
-    return sorted(records, key=lambda r: (-r.metrics.get("accuracy", 0.0), r.metrics.get("latency", 0.0)))
+def sorted_front(records: Sequence[Record], objectives: Sequence[Objective] = ()) -> list[Record]:
+    """The best first: by the objectives that are products, if any; then the most accurate, the fastest, the smallest."""
+    return sorted(records, key=lambda r: _order(r, objectives))
+
+
+def _order(record: Record, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    metrics = record.metrics
+    return (*(o.loss(metrics) for o in objectives if o.factors),
+            -metrics.get("accuracy", 0.0), metrics.get("latency", 0.0), metrics.get("num_params", 0))  # fmt: skip
 
 
 def front_row(record: Record, test: float | None) -> dict[str, Any]:
-    """A member of the front as ``--json`` and front.csv show it."""
+    """A member of the front as ``--json`` and front.csv show it; objectives that are products by their text."""
     metrics = record.metrics
+    products = {name: value for name, value in metrics.items() if name not in METRICS}
     return {"trial": record.number, "val_accuracy": metrics.get("accuracy"), "test_accuracy": test,
-            "latency_ms": metrics.get("latency"),
-            "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "identity": record.identity}  # fmt: skip
+            "latency_ms": metrics.get("latency"), "num_params": metrics.get("num_params"), "macs": metrics.get("macs"),
+            "identity": record.identity, **products}  # fmt: skip
 
 
 def at_size(architecture: Architecture, size: Size, name: str) -> Spec:
