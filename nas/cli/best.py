@@ -16,7 +16,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     name, *words = arguments.words
     with open_archive(name) as archive:
         limits = parse_limits(words, archive)
-        record = best_of(archive.within(limits), archive.checks, (*archive.constraints, *limits))
+        record = best_of(archive.within(limits), archive.objectives, archive.checks, (*archive.constraints, *limits))
         best = None if record is None else front_row(record, archive.tested.get(record.number), archive.checks)
         document: dict[str, Any] = {"run": str(archive.folder.path), "limits": list(map(str, limits)), "best": best}
     if not arguments.json:

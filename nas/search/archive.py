@@ -53,7 +53,8 @@ class Archive:
     def front(self, limits: tuple[Constraint, ...] = ()) -> list[Record]:
         """Completed trials within the run's limits and these that no other dominates, most accurate first."""
         records = self.within(limits)
-        return sorted_front([records[i] for i in front([r.metrics for r in records], self.objectives)])
+        members = [records[i] for i in front([r.metrics for r in records], self.objectives)]
+        return sorted_front(members, self.objectives)
 
     def within(self, limits: tuple[Constraint, ...]) -> list[Record]:
         """Completed trials within the run's limits and these."""
@@ -63,7 +64,7 @@ class Archive:
     def pick(self, trial: str) -> Record:
         """The best trial, or the completed one of that number. Raises RunError."""
         if trial == "best":
-            if (best := best_of(self.within(()), self.checks, self.constraints)) is None:
+            if (best := best_of(self.within(()), self.objectives, self.checks, self.constraints)) is None:
                 raise RunError("no trial of this run is completed and within its limits", where=str(self.folder.path))
             return best
         known = {str(r.number): r for r in self.study.records if r.state == "completed"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.net.graph import Size
-from nas.search.objectives import Constraint, Objective, dominates
+from nas.search.objectives import METRICS, Constraint, Objective, dominates
 from nas.search.run import FRONT_COLUMNS, RunFolder
 from nas.search.study import Record
 from nas.space.search_space import Architecture, SearchSpace
@@ -50,13 +50,13 @@ class Front:
 
     @property
     def members(self) -> tuple[Record, ...]:
-        """Most accurate first."""
-        return tuple(sorted_front(self._members))
+        """The best first."""
+        return tuple(sorted_front(self._members, self.objectives))
 
     @property
     def best(self) -> Record | None:
-        """The most accurate member, but none that was over a limit when it was measured again."""
-        return best_of(self._members, self.checks, self.constraints)
+        """The best member: see :func:`best_of`."""
+        return best_of(self._members, self.objectives, self.checks, self.constraints)
 
     @property
     def ties(self) -> dict[int, list[int]]:
@@ -82,22 +82,18 @@ class Front:
         tied = self.ties
         rows = [front_row(r, tested.get(r.number), self.checks, tied[r.number]) | {k: r.attrs.get(k) for k in interval}
                 | {"ties": " ".join(map(str, tied[r.number]))} for r in self.members]  # fmt: skip
-        self.folder.write_table(self.folder.front, FRONT_COLUMNS, rows)
+        products = tuple(o.name for o in self.objectives if o.factors)
+        self.folder.write_table(self.folder.front, (*FRONT_COLUMNS, *products), rows)
         if (best := self.best) is not None:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
             self.folder.write(self.folder.best, to_yaml(page))
 
 
-def best_of(records: Sequence[Record], checks: Checks | None = None, limits: Sequence[Constraint] = ()) -> Record | None:
-    """The most accurate record within the limits, also when it was measured again; ties go to lower latency, then to fewer
-    parameters."""
-    kept = [r for r in records if all(c.violation(_checked(r, checks)) <= 0 for c in limits)]
-
-    def key(record: Record) -> tuple[float, float, float]:
-        metrics = record.metrics
-        return metrics.get("accuracy", 0.0), -metrics.get("latency", 0.0), -metrics.get("num_params", 0)
-
-    return max(kept, key=key, default=None)
+def best_of(records: Sequence[Record], objectives: Sequence[Objective] = (), checks: Checks | None = None,
+            limits: Sequence[Constraint] = ()) -> Record | None:  # fmt: skip
+    """The first of :func:`sorted_front` among those that keep the limits, also when they were measured again."""
+    kept = (r for r in records if all(c.violation(_checked(r, checks)) <= 0 for c in limits))
+    return min(kept, key=lambda r: _order(r, objectives), default=None)
 
 
 def _checked(record: Record, checks: Checks | None) -> Mapping[str, float]:
@@ -105,9 +101,15 @@ def _checked(record: Record, checks: Checks | None) -> Mapping[str, float]:
     return {**record.metrics, "latency": again["median_ms"]} if again else record.metrics
 
 
-def sorted_front(records: Sequence[Record]) -> list[Record]:
-    """By accuracy, best first; equally accurate ones by latency."""
-    return sorted(records, key=lambda r: (-r.metrics.get("accuracy", 0.0), r.metrics.get("latency", 0.0)))
+def sorted_front(records: Sequence[Record], objectives: Sequence[Objective] = ()) -> list[Record]:
+    """The best first: by the objectives that are products, if any; then the most accurate, the fastest, the smallest."""
+    return sorted(records, key=lambda r: _order(r, objectives))
+
+
+def _order(record: Record, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    metrics = record.metrics
+    return (*(o.loss(metrics) for o in objectives if o.factors),
+            -metrics.get("accuracy", 0.0), metrics.get("latency", 0.0), metrics.get("num_params", 0))  # fmt: skip
 
 
 def errors_of(record: Record, checks: Checks | None = None) -> dict[str, float]:
@@ -131,7 +133,7 @@ def ties(records: Sequence[Record], objectives: Sequence[Objective], checks: Che
 
     def may_dominate(a: Record, b: Record) -> bool:
         for o in objectives:
-            error = math.hypot(*(errors[r.number].get(o.metric, 0.0) for r in (a, b)))
+            error = math.hypot(*(_error(o, r, errors[r.number]) for r in (a, b)))
             if not o.loss(a.metrics) <= o.loss(b.metrics) + NORMAL_95 * error:
                 return False
         return True
@@ -139,14 +141,23 @@ def ties(records: Sequence[Record], objectives: Sequence[Objective], checks: Che
     return {b.number: [a.number for a in records if a is not b and may_dominate(a, b)] for b in records}
 
 
+def _error(objective: Objective, record: Record, errors: Mapping[str, float]) -> float:
+    """What the errors of its metrics come to in an objective."""
+    known = {name: value for name, value in record.metrics.items() if name in METRICS}
+    loss = objective.loss(known)
+    return math.hypot(*(objective.loss({**known, name: known[name] + errors[name]}) - loss
+                        for name in objective.metrics if name in errors))  # fmt: skip
+
+
 def front_row(record: Record, test: float | None, checks: Checks | None = None, tied: Sequence[int] = ()) -> dict[str, Any]:
-    """A member of the front as ``--json`` and front.csv show it.
+    """A member of the front as ``--json`` and front.csv show it; objectives that are products by their text.
 
     ``latency_again_ms`` is what it took when it was measured again, alone, at the search's end; ``repeats`` how often it was
     trained with other seeds, ``accuracy_mean`` and ``accuracy_sd`` over all its trainings; ``ties`` the members that may
     dominate it within their errors.
     """
     metrics, checks = record.metrics, checks or Checks()
+    products = {name: value for name, value in metrics.items() if name not in METRICS}
     repeats = checks.repeats.get(record.number, [])
     accuracies = [metrics.get("accuracy", 0.0), *repeats]
     return {
@@ -155,6 +166,7 @@ def front_row(record: Record, test: float | None, checks: Checks | None = None, 
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "repeats": len(repeats),
         "accuracy_mean": statistics.fmean(accuracies) if repeats else None,
         "accuracy_sd": statistics.stdev(accuracies) if repeats else None, "ties": list(tied), "identity": record.identity,
+        **products,
     }  # fmt: skip
 
 

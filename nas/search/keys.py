@@ -4,9 +4,11 @@ KEYS = {
     "space": "search space: a name that `nas spaces` lists, or a YAML file",
     "data": "digits, cifar10, a folder of class folders, an .npz file, hf:NAME, package.module:function",
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
-    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
+    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency); "
+                  "or a product such as accuracy*(latency/3ms)^-0.07",
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
-    "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2, surrogate",
+    "strategy": "how to search (default auto): random, regularized_evolution, non_aging_evolution, "
+                "hierarchical_evolution, local_search, rl, reinforce, pnas, nao, tpe, nsga2, surrogate",
     "target": "where latency is measured: cpu, cuda; on Ray also cuda@H200, or resource:NAME for nodes that have it (default: "
               "the training device)",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",

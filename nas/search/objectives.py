@@ -1,129 +1,80 @@
-"""What a search is for: metrics with their units, objectives, hard limits, and the front of what is not dominated."""
+"""What a search is for: objectives, hard limits, and the front of what is not dominated."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
-from nas.errors import MeasureError, UsageError, nearest
+from nas.errors import MeasureError, UsageError
+from nas.search.forms import Factor, parse_product
+from nas.search.metrics import METRICS, Direction, Metric, Metrics, metric
 
-Direction = Literal["maximize", "minimize"]
+__all__ = [
+    "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "dominates", "front", "judged_by", "metric",
+    "nondominated", "parse_constraint", "parse_objective", "parse_objectives",
+]  # fmt: skip
+
 Op = Literal["<=", ">="]
-Metrics = Mapping[str, float]
 
-_TIMES = {"ms": Fraction(1), "us": Fraction(1, 1000), "s": Fraction(1000)}
-_COUNTS = {"": Fraction(1), "K": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9)}
-_BYTES = {word + unit: Fraction(base**power) for base, unit in ((1000, "B"), (1024, "iB"))
-          for power, word in enumerate(("", "K", "M", "G")) if power or unit == "B"}  # fmt: skip
-_FRACTIONS = {"": Fraction(1), "%": Fraction(1, 100)}
-
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?|\.\d+)\s*([A-Za-zµ%]*)")
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>|==?|!=)\s*(.+?)\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A number that a candidate is judged by. Values are stored in ``unit``; ``units`` are factors to it."""
-
-    name: str
-    direction: Direction
-    unit: str
-    units: Mapping[str, Fraction]
-    example: str
-
-    def parse(self, text: str) -> float:
-        """The value of a text such as "3ms", "1.5M" or "90%"; a bare number is in ``unit``. Raises UsageError."""
-        match = _NUMBER.fullmatch(text.strip())
-        factor = self.units.get(_spelt(match[2], self.units) if match[2] else self.unit) if match else None
-        value = _scaled(match[1], factor) if match and factor else math.inf
-        if value == math.inf:
-            known = ", ".join(filter(None, self.units))
-            raise UsageError(f"not a value of {self.name}", got=text,
-                             expected=f"a number such as {self.example} (units: {known})")  # fmt: skip
-        if self.units is _FRACTIONS and value > 1:
-            raise UsageError(f"{self.name} is a fraction of 1", got=text, expected=self.example)
-        return value
-
-    def format(self, value: float) -> str:
-        """``value`` in the largest unit that says it exactly; ``parse`` gives the same number back."""
-        for word, factor in sorted(self.units.items(), key=lambda item: -item[1]):
-            number = f"{value / float(factor):.6g}"
-            if value >= factor and "e" not in number and _scaled(number, factor) == value:
-                return number + word
-        return f"{value!r}{self.unit}"
-
-
-def _scaled(number: str, factor: Fraction) -> float:
-    """The float nearest to the number times the factor: rounded once (92.1 % is 0.921). Infinite if too large."""
-    try:
-        return float(Fraction(Decimal(number)) * factor)
-    except OverflowError:
-        return math.inf
-
-
-def _spelt(word: str, units: Mapping[str, Fraction]) -> str:
-    """The unit meant by a word in other letters (k, mb, µs), if there is exactly one."""
-    same = [unit for unit in units if unit.lower() == word.lower().replace("µ", "u")]
-    return same[0] if len(same) == 1 else word
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType({
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "maximize", "", _FRACTIONS, "0.9 or 90%"),
-        Metric("latency", "minimize", "ms", _TIMES, "3ms"),
-        Metric("num_params", "minimize", "", _COUNTS, "1M"),
-        Metric("macs", "minimize", "", _COUNTS, "300M"),
-        Metric("memory", "minimize", "B", _BYTES, "200MB"),
-    )
-})  # fmt: skip
-"""Every metric by name: accuracy is a fraction, latency in ms, parameters and multiply-adds counts, memory in bytes."""
-
-
-def metric(name: str) -> Metric:
-    """The metric of that name. Raises UsageError with the nearest one."""
-    if (found := METRICS.get(name)) is None:
-        expected = "one of " + ", ".join(METRICS)
-        raise UsageError("unknown metric", got=name, expected=expected, hint=nearest(name, METRICS))
-    return found
+_PART = re.compile(r"(?:[^,(]|\([^)]*\)?)+")
+"""An objective of a list: up to a comma that is not inside brackets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A metric to make as good as can be."""
+    """Something to make as good as can be: a metric by its ``name``, or a product of ``factors``, whose text is its name."""
 
-    metric: str
+    name: str
+    factors: tuple[Factor, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that it is made of."""
+        return tuple(dict.fromkeys(factor.metric for factor in self.factors)) or (self.name,)
 
     @property
     def direction(self) -> Direction:
-        """Whether the metric is to be large or small."""
-        return METRICS[self.metric].direction
+        """Whether it is to be large or small; a product is to be large."""
+        return "maximize" if self.factors else METRICS[self.name].direction
+
+    def value(self, metrics: Metrics) -> float:
+        """Its value; NaN where a metric is missing. A product that stands among the metrics by its name is taken from there."""
+        if self.name in metrics or not self.factors:
+            return metrics.get(self.name, math.nan)
+        return math.prod(factor.value(metrics) for factor in self.factors)
 
     def loss(self, metrics: Metrics) -> float:
-        """The metric as a number to minimise; NaN where it is missing."""
-        value = metrics.get(self.metric, math.nan)
+        """Its value as a number to minimise; NaN where a metric is missing."""
+        value = self.value(metrics)
         return -value if self.direction == "maximize" else value
 
     def __str__(self) -> str:
-        return self.metric
+        return self.name
 
 
 def parse_objectives(text: str) -> tuple[Objective, ...]:
-    """The objectives of ``"accuracy,latency"``, in that order. Raises UsageError."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
+    """The objectives of ``"accuracy,latency"``, or ``"accuracy*(latency/3ms)^-0.07"``, in that order. Raises UsageError."""
+    parts = [part.strip() for part in _PART.findall(text) if part.strip()]
+    if not parts:
         raise UsageError("no objective given", expected="metrics such as accuracy,latency", got=text)
-    if len(set(names)) < len(names):
+    objectives = tuple(parse_objective(part) for part in parts)
+    if len({objective.name for objective in objectives}) < len(objectives):
         raise UsageError("an objective is named twice", got=text)
-    return tuple(Objective(metric(name).name) for name in names)
+    return objectives
+
+
+def parse_objective(text: str) -> Objective:
+    """A metric, or a product (see :mod:`.forms`). Raises UsageError."""
+    if text.isidentifier():
+        return Objective(metric(text).name)
+    factors = parse_product(text)
+    return Objective("*".join(map(str, factors)), factors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +117,7 @@ def parse_constraint(text: str) -> Constraint:
 
 def judged_by(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
     """Names of the metrics that candidates are judged by."""
-    return {o.metric for o in objectives} | {c.metric for c in constraints}
+    return {name for o in objectives for name in o.metrics} | {c.metric for c in constraints}
 
 
 def dominates(a: Metrics, b: Metrics, objectives: Sequence[Objective]) -> bool:

@@ -118,7 +118,7 @@ class SearchStudy:
     def _open(self, name: str, reading: bool) -> optuna.Study:
         storage = self._storage.optuna
         directions = [StudyDirection[objective.direction.upper()] for objective in self.objectives]
-        names = [objective.metric for objective in self.objectives]
+        names = [objective.name for objective in self.objectives]
         random = optuna.samplers.RandomSampler()  # never asked: the default would import and set up TPE
         try:
             study = optuna.Study(name, storage, sampler=random)
@@ -273,14 +273,15 @@ class SearchStudy:
             original = self._original(record, duplicate_of)
             like, metrics = original.state, original.metrics
         known = dict(metrics or {})
-        bad = [o.metric for o in self.objectives if not math.isfinite(known.get(o.metric, math.nan))]
+        known |= {o.name: o.value(known) for o in self.objectives if o.factors and known.keys() >= set(o.metrics)}
+        bad = [o.name for o in self.objectives if not math.isfinite(o.value(known))]
         if like == "completed" and bad:
             state = like = "failed"
             reason = f"{', '.join(bad)} is not a finite number"
         judged = [limit for limit in self.constraints if like == "completed" or limit.metric in known]
         # A violation without end would be no JSON.
         broken = {f"{_CONSTRAINT_KEY}{limit}": min(limit.violation(known), sys.float_info.max) for limit in judged}
-        values = [float(known[o.metric]) for o in self.objectives] if like == "completed" else None
+        values = [float(o.value(known)) for o in self.objectives] if like == "completed" else None
         record.state, record.metrics, record.reason, record.duplicate_of = state, known, reason, duplicate_of
         return _Ending(_STORED[like], values, broken)
 
@@ -311,7 +312,7 @@ class SearchStudy:
             own["state"] = _STATES[trial.state]
         own.setdefault("decisions", {key: label for key, label in trial.params.items() if key in self._distributions})
         if trial.values is not None:
-            names = (objective.metric for objective in self.objectives)
+            names = (objective.name for objective in self.objectives)
             own.setdefault("metrics", dict(zip(names, trial.values, strict=True)))
         return Record(number=trial.number, attrs=attrs, **own)
 

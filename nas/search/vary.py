@@ -93,14 +93,16 @@ def redraw(space: SearchSpace, decisions: Decisions, rng: random.Random) -> Deci
     Only a space of a single architecture gives the same ones back.
     """
     parent = space.complete(decisions, rng).decisions
-    free = [key for key in parent if _alternatives(space.holes[key])]
-    if not free:
-        return parent
-    key = rng.choice(free)
-    label = parent[key]
-    while label == parent[key]:
+    free = [key for key in parent if alternatives(space.holes[key])]
+    return redraw_at(space, parent, rng.choice(free), rng) if free else parent
+
+
+def redraw_at(space: SearchSpace, decisions: Decisions, key: str, rng: random.Random) -> Decisions:
+    """These decisions with another label of ``key``, which has to have one; newly active decisions are drawn."""
+    label = decisions[key]
+    while label == decisions[key]:
         label = draw(space.holes[key], rng)
-    return space.complete({**parent, key: label}, rng).decisions
+    return space.complete({**decisions, key: label}, rng).decisions
 
 
 def decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions:
@@ -119,7 +121,8 @@ def name_of(architecture: Architecture, size: Size) -> str | None:
         return None
 
 
-def _alternatives(hole: Hole) -> bool:
+def alternatives(hole: Hole) -> bool:
+    """Whether the hole has more than one label."""
     return len(hole.labels) > 1 if isinstance(hole, Choice) else hole.count != 1 and hole.low < hole.high
 
 

@@ -38,9 +38,9 @@ def test_ties_are_those_that_may_dominate():
 
 def test_the_best_keeps_its_limits_when_measured_again():
     records, limits = [record(0, 0.95, 2.9), record(1, 0.90, 2.0)], [parse_constraint("latency<=3ms")]
-    assert best_of(records, Checks(), limits) is records[0]
+    assert best_of(records, (), Checks(), limits) is records[0]
     again = Checks(again={0: {"median_ms": 3.1, "low_ms": 3.0, "high_ms": 3.2}})
-    assert best_of(records, again, limits) is records[1]
+    assert best_of(records, (), again, limits) is records[1]
 
 
 def test_a_row_tells_what_was_looked_at_again():

@@ -32,6 +32,8 @@ from nas.space.spec import Range
 
 SMALL = {
     "random": {}, "regularized_evolution": {"population": 5, "sample": 3}, "tpe": {"startup": 5},
+    "non_aging_evolution": {"population": 5, "sample": 3}, "hierarchical_evolution": {"population": 5, "mutations": 50},
+    "local_search": {},
     "nsga2": {"population": 5}, "surrogate": {"startup": 5, "candidates": 16},
 }  # fmt: skip
 """Sizes at which every strategy has begun to learn after a few trials."""

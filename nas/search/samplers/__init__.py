@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from nas.errors import UsageError, nearest
 from nas.search.budget import Budget
 from nas.search.objectives import Objective
 from nas.search.samplers.base import SpaceSampler, distributions, suggest
 from nas.search.samplers.flat import NSGAIISampler, TPESampler
+from nas.search.samplers.hierarchical_evolution import HierarchicalEvolutionSampler
+from nas.search.samplers.local_search import LocalSearchSampler
 from nas.search.samplers.random_search import RandomSampler
-from nas.search.samplers.regularized_evolution import RegularizedEvolutionSampler
+from nas.search.samplers.regularized_evolution import NonAgingEvolutionSampler, RegularizedEvolutionSampler
 from nas.search.samplers.surrogate import SurrogateSampler
 from nas.space.search_space import SearchSpace
 
 __all__ = [
-    "STRATEGIES", "NSGAIISampler", "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "SurrogateSampler",
-    "TPESampler", "choose_strategy", "distributions", "suggest",
+    "STRATEGIES", "HierarchicalEvolutionSampler", "LocalSearchSampler", "NSGAIISampler", "NonAgingEvolutionSampler",
+    "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "SurrogateSampler", "TPESampler", "choose_strategy",
+    "distributions", "suggest",
 ]  # fmt: skip
 
 STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
     "random": RandomSampler,
     "regularized_evolution": RegularizedEvolutionSampler,
+    "non_aging_evolution": NonAgingEvolutionSampler,
+    "hierarchical_evolution": HierarchicalEvolutionSampler,
+    "local_search": LocalSearchSampler,
     "tpe": TPESampler,
     "nsga2": NSGAIISampler,
     "surrogate": SurrogateSampler,
@@ -45,14 +52,22 @@ def choose_strategy(
         known = ", ".join(["auto", *STRATEGIES])
         raise UsageError("unknown strategy", got=name, expected=f"one of {known}", hint=nearest(name, STRATEGIES))
     chosen, why = (name, "it was asked for") if name != "auto" else _auto(objectives, expected)
-    if chosen == "regularized_evolution":
-        population, sample = evolution_sizes(expected)
-        size = f"population {population}, sample {sample}"
-        return RegularizedEvolutionSampler(space, seed=seed, population=population, sample=sample), f"{why}; {size}"
-    if chosen == "nsga2":
-        population = evolution_sizes(expected)[0]
-        return NSGAIISampler(space, seed=seed, population=population), f"{why}; population {population}"
-    return STRATEGIES[chosen](space, seed=seed), why
+    sizes = fitted(chosen, expected)
+    told = ", ".join(f"{word} {size}" for word, size in sizes.items())
+    return STRATEGIES[chosen](space, seed=seed, **sizes), f"{why}; {told}" if told else why
+
+
+def fitted(name: str, expected: int | None) -> dict[str, Any]:
+    """Sizes of a strategy, as its keyword arguments, for so many trials: the published ones where there are enough."""
+    population, sample = evolution_sizes(expected)
+    match name:
+        case "regularized_evolution" | "non_aging_evolution":
+            return {"population": population, "sample": sample}
+        case "nsga2":
+            return {"population": population}
+        case "hierarchical_evolution":
+            return {"population": min(2 * population, 200)}
+    return {}
 
 
 def _auto(objectives: Sequence[Objective], expected: int | None) -> tuple[str, str]:

@@ -10,6 +10,10 @@ mutated; the child comes in, the oldest goes out. What differs here:
 - age is the trial's number, not when its training ended; trials in flight count as members not yet known;
 - constraints: feasible before infeasible, then the less broken;
 - with several objectives the tournament goes by non-dominated rank and then crowding (Deb et al. 2002).
+
+The paper's control without aging takes the worst of the sample out instead of the oldest member. Which one that was is
+stored with the child, for the sample cannot be drawn again from what is stored; a failed child takes no one out. Two
+children in flight may name the same one: the population is then one larger.
 """
 
 from __future__ import annotations
@@ -26,44 +30,64 @@ from nas.search.vary import redraw
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
 
+REMOVED = "evolution:removed"
+"""Attribute of a child: the number of the trial that it takes out of the population."""
+
 
 class RegularizedEvolutionSampler(SpaceSampler):
     """``population`` and ``sample``: the paper's P and S. A search of few trials needs smaller ones.
+
+    ``aging=False``: the worst of the sample goes, not the oldest member.
 
     Raises UsageError for sizes that cannot be.
     """
 
     def __init__(
-        self, space: SearchSpace, *, seed: int | None = None, population: int = 100, sample: int = 25
-    ) -> None:
+        self, space: SearchSpace, *, seed: int | None = None, population: int = 100, sample: int = 25,
+        aging: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(space, seed=seed)
         if population < 1 or sample < 1:
             raise UsageError("regularized evolution needs a population and a sample", expected="1 or more",
                              got=f"population={population}, sample={sample}")  # fmt: skip
-        self.population, self.sample = population, sample
+        self.population, self.sample, self.aging = population, sample, aging
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         known, in_flight = self.living(study, trial)
         if not known or len(known) + in_flight < self.population:
             return self.space.sample(rng).decisions
         drawn = [known[rng.randrange(len(known))] for _ in range(self.sample)]
-        parent = self.winner(study, known, drawn)
-        return redraw(self.space, self.decisions(parent), rng)
+        ranked = self.ranked(study, known, drawn)
+        if not self.aging:
+            study._storage.set_trial_system_attr(trial._trial_id, REMOVED, ranked[-1].number)
+        return redraw(self.space, self.decisions(ranked[0]), rng)
 
     def living(self, study: Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], int]:
         """The population, youngest first, and how many trials are in flight."""
         known: list[FrozenTrial] = []
         in_flight = 0
+        removed: set[int] = set()
         for past in reversed(study.get_trials(deepcopy=False)):
-            if past.state == TrialState.COMPLETE:
-                known.append(past)
-                if len(known) == self.population:
-                    break
-            elif past.state == TrialState.RUNNING and past.number != trial.number:
+            if past.state not in (TrialState.COMPLETE, TrialState.RUNNING) or past.number == trial.number:
+                continue
+            if not self.aging and REMOVED in past.system_attrs:
+                removed.add(past.system_attrs[REMOVED])  # it is older, so it is met later
+            if past.state == TrialState.RUNNING:
                 in_flight += 1
+            elif past.number not in removed:
+                known.append(past)
+                if self.aging and len(known) == self.population:
+                    break
         return known, in_flight
 
-    def winner(self, study: Study, known: list[FrozenTrial], drawn: list[FrozenTrial]) -> FrozenTrial:
-        """The best of those drawn, the first of equals. Rank and crowding are those within the whole population."""
+    def ranked(self, study: Study, known: list[FrozenTrial], drawn: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Those drawn, the best first. Rank and crowding are those within the whole population."""
         keys = dict(zip((past.number for past in known), order(known, study.directions), strict=True))
-        return min(drawn, key=lambda past: keys[past.number])
+        return sorted(drawn, key=lambda past: keys[past.number])
+
+
+class NonAgingEvolutionSampler(RegularizedEvolutionSampler):
+    """Evolution without aging: the control of the same paper."""
+
+    def __init__(self, space: SearchSpace, *, seed: int | None = None, population: int = 100, sample: int = 25) -> None:
+        super().__init__(space, seed=seed, population=population, sample=sample, aging=False)

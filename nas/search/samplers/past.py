@@ -1,0 +1,50 @@
+"""The trials of a study as strategies read them: in which order, and which are the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container
+
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.space.decide import Decisions
+from nas.space.search_space import SearchSpace
+from nas.space.spec import Scalar
+
+Key = frozenset[tuple[str, Scalar]]
+
+DRAWS = 50
+"""Random architectures that are drawn to find one that is new; the last is taken anyway."""
+
+
+def before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """All trials but this one, by number."""
+    return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+
+
+def completed(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Completed trials as they ended. A trial that ends later comes later: what was learnt from the first n stays so."""
+    ended = [(trial.datetime_complete, trial.number, trial) for trial in trials
+             if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None]  # fmt: skip
+    return [trial for _, _, trial in sorted(ended, key=lambda item: item[:2])]
+
+
+def split(trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], int]:
+    """Completed trials by number, and how many are in flight."""
+    known = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return known, sum(not trial.state.is_finished() for trial in trials)
+
+
+def key_of(decisions: Decisions) -> Key:
+    """Decisions as something that can be looked up."""
+    return frozenset(decisions.items())
+
+
+def unseen(space: SearchSpace, rng: random.Random, taken: Container[Key]) -> Decisions:
+    """Random decisions that are not taken; any, where those are hard to find."""
+    for _ in range(DRAWS):
+        decisions = space.sample(rng).decisions
+        if key_of(decisions) not in taken:
+            break
+    return decisions
