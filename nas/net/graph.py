@@ -48,7 +48,7 @@ class Graph:
 
     @cached_property
     def num_params(self) -> int:
-        """Trainable elements."""
+        """Elements of all weights, those that are kept fixed (T2T-ViT's table of positions) included."""
         return sum(node.target.num_params for node in self.nodes)
 
     @cached_property
