@@ -32,7 +32,7 @@ ODD_WIDTHS = {
 
 MEMBERS = {
     "darts": ["darts_v1_cifar", "darts_v2_cifar", "p_darts_cifar", "pc_darts_imagenet_cell_cifar", "gdas_cifar"],
-    "enas_micro": ["enas_micro"],
+    "enas_micro": ["enas_micro_cell"],
     "nao": ["naonet_a_cifar_36", "naonet_b_cifar"],
     "pnas": ["pnasnet_5_cifar"],
     "nas_bench_201": [name for name in NAMES if name.startswith("nas_bench_201") and not name[-1].isdigit()],

@@ -74,7 +74,8 @@ def _architecture(architecture: Architecture, arguments: Arguments) -> tuple[dic
 
 
 def _layers(graph: Graph, every: bool) -> list[tuple[str, str, list[int], int, int]]:
-    """A row a layer of the network; with ``every`` a row an operation, the cells opened."""
+    """A row a layer of the network and its auxiliary heads; with ``every`` a row an operation, the cells opened."""
+    graph = replace(graph, nodes=graph.all_nodes, auxiliary=())
     if every:
         return [(name, call.op, list(call.shape), call.num_params, call.macs) for name, call in graph.calls()]
     return [

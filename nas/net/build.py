@@ -14,18 +14,22 @@ from nas.ops import find
 def build(graph: Graph) -> nn.Module:
     """The graph as a module; weights are freshly initialised from torch's global random state.
 
-    It takes one (N, C, H, W) tensor per graph input and returns the output node's tensor. Raises SpaceError when an
-    operation's words make no module.
+    It takes one (N, C, H, W) tensor per graph input and returns the output node's tensor; a graph with auxiliary heads gives
+    (output, output of each head) while training. Raises SpaceError when an operation's words make no module.
     """
     return Network(graph)
 
 
 class _Step(NamedTuple):
-    """A module of the network (found by name, for it may be replaced later), what it reads, what is read no more."""
+    """A module of the network (found by name, for it may be replaced later), what it reads, what is read no more.
+
+    ``training``: it belongs to an auxiliary head.
+    """
 
     path: tuple[str, ...]
     sources: tuple[int, ...]
     done: tuple[int, ...]
+    training: bool
 
 
 class Network(nn.Module):
@@ -34,33 +38,38 @@ class Network(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         slots = {name: index for index, (name, _) in enumerate(graph.inputs)}
+        extra = frozenset(node.name for node in graph.auxiliary)
         last_read: dict[str, int] = {}
-        for index, node in enumerate(graph.nodes):
+        for index, node in enumerate(graph.all_nodes):
             module = Network(node.target) if isinstance(node.target, Graph) else make_module(node.target, node.name)
             _place(self, node.name, module)
             slots[node.name] = len(slots)
             last_read |= dict.fromkeys(node.inputs, index)
-        last_read.pop(graph.output, None)
-        done: list[list[int]] = [[] for _ in graph.nodes]
+        for name in (graph.output, *graph.heads):
+            last_read.pop(name, None)
+        done: list[list[int]] = [[] for _ in graph.all_nodes]
         for name, index in last_read.items():
             done[index].append(slots[name])
         self._steps = tuple(
-            _Step(tuple(node.name.split(".")), tuple(slots[name] for name in node.inputs), tuple(slots_done))
-            for node, slots_done in zip(graph.nodes, done, strict=True)
+            _Step(tuple(node.name.split(".")), tuple(slots[name] for name in node.inputs), tuple(slots_done), node.name in extra)
+            for node, slots_done in zip(graph.all_nodes, done, strict=True)
         )
-        self._output = slots[graph.output]
+        self._output, self._heads = slots[graph.output], tuple(slots[name] for name in graph.heads)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values: list[Any] = list(inputs)
-        for path, sources, done in self._steps:
-            module: Any = self
-            for name in path:
-                module = module._modules[name]
-            values.append(module(*[values[source] for source in sources]))
+        for path, sources, done, training in self._steps:
+            if training and not self.training:
+                values.append(None)
+            else:
+                module: Any = self
+                for name in path:
+                    module = module._modules[name]
+                values.append(module(*[values[source] for source in sources]))
             for slot in done:
                 values[slot] = None
         output: Tensor = values[self._output]
-        return output
+        return (output, *(values[head] for head in self._heads)) if self._heads and self.training else output
 
 
 def make_module(call: Call, where: str | None = None) -> nn.Module:

@@ -37,7 +37,9 @@ class Node(NamedTuple):
 class Graph:
     """Nodes in an order in which they can run. A node's target is an operation, or a graph of its own: a cell.
 
-    Equal uses of a cell (same width, stride and input shapes) share one Graph object.
+    Equal uses of a cell (same width, stride and input shapes) share one Graph object. ``auxiliary`` are nodes of heads for
+    training, in the order they run after ``nodes``, ``heads`` the names of their outputs; multiply-adds and ``calls`` leave
+    them out, as they are of the network that is used.
     """
 
     name: str
@@ -45,11 +47,29 @@ class Graph:
     nodes: tuple[Node, ...]
     output: str
     shape: Shape
+    auxiliary: tuple[Node, ...] = ()
+    heads: tuple[str, ...] = ()
 
     @cached_property
     def num_params(self) -> int:
-        """Trainable elements."""
-        return sum(node.target.num_params for node in self.nodes)
+        """Elements of all weights, those of auxiliary heads and those that are kept fixed (tables of positions) included."""
+        return sum(node.target.num_params for node in self.all_nodes)
+
+    @cached_property
+    def all_nodes(self) -> tuple[Node, ...]:
+        """Nodes with those of each auxiliary head right after the layer that it reads."""
+        if not self.auxiliary:
+            return self.nodes
+        nodes, waiting, known = list[Node](), list(self.auxiliary), {name for name, _ in self.inputs}
+        for step in self.nodes:
+            nodes.append(step)
+            known.add(step.name)
+            for node in tuple(waiting):
+                if known.issuperset(node.inputs):
+                    nodes.append(node)
+                    known.add(node.name)
+                    waiting.remove(node)
+        return tuple(nodes)
 
     @cached_property
     def macs(self) -> int:
@@ -66,7 +86,7 @@ class Graph:
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of every input and node by name."""
-        return dict(self.inputs) | {node.name: node.shape for node in self.nodes}
+        return dict(self.inputs) | {node.name: node.shape for node in self.all_nodes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

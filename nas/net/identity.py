@@ -53,9 +53,10 @@ def _hash(*parts: str) -> str:
 def _flatten(graph: Graph) -> tuple[list[_Step], int]:
     """All operations with the cells opened, by index; the network's inputs come first, as calls of no cost."""
     steps = [_Step(Call("identity", {"input": i}, shape, 0, 0), ()) for i, (_, shape) in enumerate(graph.inputs)]
+    # An auxiliary head changes the training, so it is one of the steps, though the output does not depend on it.
 
     def visit(graph: Graph, places: dict[str, int]) -> int:
-        for node in graph.nodes:
+        for node in graph.all_nodes:
             sources = tuple(places[name] for name in node.inputs)
             if isinstance(node.target, Graph):
                 names = [name for name, _ in node.target.inputs]

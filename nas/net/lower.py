@@ -14,7 +14,7 @@ from nas.net.graph import Graph, Size
 from nas.net.scope import Scope, Unit
 from nas.net.steps import make_setting, make_value
 from nas.space.search_space import Architecture
-from nas.space.spec import Spec
+from nas.space.spec import Sequential, Spec
 
 
 def lower(architecture: Architecture, size: Size = Size()) -> Graph:  # noqa: B008 - frozen
@@ -34,7 +34,8 @@ def lower(architecture: Architecture, size: Size = Size()) -> Graph:  # noqa: B0
     scope = Scope(Unit(spec.cells, setting, depth, lower_cell), spec.name)
     image = scope.names["x"] = make_value("x", shape)
     output = scope.layers(spec.network, image, "")
-    return scope.finish("network", (("x", shape),), output)
+    heads = [scope.layers(Sequential(layers=(head,)), output, "") for head in spec.auxiliary]
+    return scope.finish("network", (("x", shape),), output, heads)
 
 
 def _resolution(spec: Spec) -> tuple[int, int, int]:

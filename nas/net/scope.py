@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 from nas.errors import NasError, ShapeError, SpaceError
@@ -212,16 +212,27 @@ class Scope:
         self.nodes.append(Node(name, graph, tuple([places[used] for used, _ in graph.inputs])))
         return make_value(name, graph.shape)
 
-    def finish(self, name: str, inputs: tuple[tuple[str, Shape], ...], output: Value) -> Graph:
-        """The graph, without the nodes and inputs that nothing reads."""
+    def finish(self, name: str, inputs: tuple[tuple[str, Shape], ...], output: Value, heads: Sequence[Value] = ()) -> Graph:
+        """The graph, without the nodes and inputs that nothing reads. ``heads`` are outputs in training."""
         needed = {output.name}
+        nodes = self.needed(self.nodes, needed)
+        used = tuple([known for known in inputs if known[0] in needed])
+        if not heads:
+            return Graph(name, used, nodes, output.name, output.shape)
+        needed |= {head.name for head in heads}
+        main = {node.name for node in nodes}
+        auxiliary = tuple([node for node in self.needed(self.nodes, needed) if node.name not in main])
+        return Graph(name, used, nodes, output.name, output.shape, auxiliary, tuple([head.name for head in heads]))
+
+    @staticmethod
+    def needed(nodes: list[Node], needed: set[str]) -> tuple[Node, ...]:
+        """The nodes that lead to those needed, whose names are added."""
         kept = []
-        for node in reversed(self.nodes):
+        for node in reversed(nodes):
             if node.name in needed:
                 needed.update(node.inputs)
                 kept.append(node)
-        used = tuple([known for known in inputs if known[0] in needed])
-        return Graph(name, used, tuple(reversed(kept)), output.name, output.shape)
+        return tuple(reversed(kept))
 
 
 def _override(body: Any, words: dict[str, Any]) -> Any:

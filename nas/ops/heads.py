@@ -19,6 +19,13 @@ def classifier(s: Sketch, *, num_classes: int, bias: bool = True) -> dict[str, A
     return {"in_features": in_features, "out_features": num_classes, "bias": bias}
 
 
+@op("rbf_classifier", MODULES + "RBFClassifier", scaled=())
+def rbf_classifier(s: Sketch, *, num_classes: int) -> None:
+    """Minus the squared distance to a fixed code of -1 and 1 for every class: nothing is learned (LeNet-5, 1998)."""
+    products = s.branch().linear(num_classes, bias=False)
+    s.macs, s.shape = s.macs + products.macs, products.shape
+
+
 @op("linear", "torch.nn:Linear", takes=(), scaled=("out_features",))
 def linear(s: Sketch, *, out_features: int, bias: bool = True) -> dict[str, Any]:
     """A linear layer over the features of a vector or of every token."""

@@ -55,7 +55,7 @@ def measure(name: str, module: type[nn.Module], takes: tuple[str, ...], shapes: 
     if not isinstance(output, torch.Tensor) or output.dim() < 2 or output.shape[0] != _BATCH:
         got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise SpaceError(f"{name} returns no tensor of one entry a sample", expected=f"({_BATCH}, ...)", got=got)
-    num_params = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    num_params = sum(p.numel() for p in built.parameters())
     return Measured(tuple(output.shape[1:]), num_params, counter.get_total_flops() // (2 * _BATCH))
 
 

@@ -83,7 +83,7 @@ def conv_size(size: int, kernel_size: int, stride: int, padding: int, dilation: 
 class Sketch:
     """A shape on its way through an operation, with what it has cost so far.
 
-    ``shape`` is the current shape, ``inputs`` the shapes of all inputs; ``num_params`` counts trainable elements,
+    ``shape`` is the current shape, ``inputs`` the shapes of all inputs; ``num_params`` counts elements of weights,
     ``macs`` multiply-adds of convolutions, linear layers and matrix products for one sample.
     """
 

@@ -72,8 +72,9 @@ def position_embedding(s: Sketch) -> None:
 
 @op("sinusoidal_embedding", MODULES + "SinusoidalEmbedding", takes=("in_channels", "num_tokens"), ordered=True)
 def sinusoidal_embedding(s: Sketch) -> None:
-    """Adds sines and cosines of the token's number (Vaswani et al. 2017); nothing is learned."""
-    s.tokens()
+    """Adds sines and cosines of the token's number (Vaswani et al. 2017): a table that counts, and is not trained."""
+    length, channels = s.tokens()
+    s.params(length * channels)
 
 
 @op("class_token", MODULES + "ClassToken")

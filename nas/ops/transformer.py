@@ -130,6 +130,7 @@ def t2t_performer(s: Sketch, *, out_channels: int) -> None:
     length, _ = s.tokens()
     features = out_channels // 2
     positive(half_of_out_channels=features)
+    s.params(features * out_channels)  # fixed, but a weight in the released code
     s.norm().linear(3 * out_channels)
     _narrowed(s, length, out_channels, length * features * (4 * out_channels + 1))
 

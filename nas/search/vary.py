@@ -1,15 +1,20 @@
-"""Architectures from architectures: mutation, crossover, neighbours. All that comes out can be lowered at the size given."""
+"""Architectures from architectures: mutation, crossover, neighbours; and valid samples.
+
+All that comes out is valid: it can be lowered at the size given, and keeps there the limits on parameters and multiply-adds
+that the page names under ``constraints``. Limits on what has to be measured are for a search.
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nas.errors import NasError, SpaceError
 from nas.net.graph import Size
 from nas.net.identity import identity
 from nas.net.lower import lower
+from nas.search.objectives import Constraint, parse_constraint
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace, draw, valid
 from nas.space.spec import Choice, Hole, Scalar
@@ -23,8 +28,22 @@ SINGLE, WALK = 100, 100
 CROSSINGS = 50
 """Mixtures that are tried before one of the parents is taken."""
 
+SAMPLES = 2_000
+"""Samples that are drawn before the page's limits are taken for impossible."""
+
 FILLINGS = 10
 """Ways to fill newly active decisions that are tried for a neighbour: the first labels, then drawn ones."""
+
+
+def sample(space: SearchSpace, rng: random.Random, size: Size = AS_WRITTEN) -> Architecture:
+    """A valid architecture, drawn evenly from those of the space. Raises SpaceError when none is found."""
+    limits = limits_of(space)
+    for _ in range(SAMPLES):
+        architecture = space.sample(rng)
+        if name_of(architecture, size, limits) is not None:
+            return architecture
+    raise SpaceError(f"no sample of {space.name} keeps its limits", where=space.spec.where or None,
+                     got=", ".join(space.spec.constraints) or None)  # fmt: skip
 
 
 def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random,
@@ -35,12 +54,12 @@ def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random,
     spellings of one), a random walk goes on from there. Raises SpaceError when nothing else is found: the space is of one
     network, as far as can be seen.
     """
-    parent = name_of(architecture, size)
+    parent, limits = name_of(architecture, size), limits_of(space)
     own = decisions = decisions_of(space, architecture)
     for attempt in range(SINGLE + WALK):
         decisions = redraw(space, own if attempt < SINGLE else decisions, rng)
         child = space.architecture(decisions)
-        name = name_of(child, size)
+        name = name_of(child, size, limits)
         if name is not None and name != parent:
             return child
     raise SpaceError(f"no other network of {space.name} was found near this one", where=space.spec.where or None)
@@ -50,13 +69,14 @@ def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.
               size: Size = AS_WRITTEN) -> Architecture:  # fmt: skip
     """A valid network of which every decision that a parent made is one parent's, chosen evenly, the others are drawn.
 
-    Where no mixture can be lowered, ``a`` itself.
+    Where no mixture is valid, ``a`` itself.
     """
+    limits = limits_of(space)
     parents = [decisions_of(space, parent) for parent in (a, b)]
     for _ in range(CROSSINGS):
         mixed = {key: rng.choice([own[key] for own in parents if key in own]) for key in {**parents[0], **parents[1]}}
         child = space.complete(mixed, rng)
-        if name_of(child, size) is not None:
+        if name_of(child, size, limits) is not None:
             return child
     return a
 
@@ -64,13 +84,13 @@ def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.
 def neighbors(space: SearchSpace, architecture: Architecture, size: Size = AS_WRITTEN) -> Iterator[Architecture]:
     """All valid architectures that differ in the label of one active decision, in the order of decisions and labels.
 
-    Decisions that become active by it get their first label; where that cannot be lowered, drawn ones. Of a continuous
+    Decisions that become active by it get their first label; where that is not valid, drawn ones. Of a continuous
     range: its ends, and the middles between them and the label. Two neighbours may still be one network.
     """
-    own = decisions_of(space, architecture)
+    own, limits = decisions_of(space, architecture), limits_of(space)
     for key, label in own.items():
         for other in others(space.holes[key], label):
-            neighbor = _filled(space, {**own, key: other}, size)
+            neighbor = _filled(space, {**own, key: other}, size, limits)
             if neighbor is not None:
                 yield neighbor
 
@@ -113,12 +133,21 @@ def decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions:
     return found.decisions
 
 
-def name_of(architecture: Architecture, size: Size) -> str | None:
-    """The canonical identity at a size; None for what cannot be lowered there."""
+def limits_of(space: SearchSpace) -> list[Constraint]:
+    """The page's limits that lowering can judge. Raises UsageError for one that is not written as a limit."""
+    limits = map(parse_constraint, space.spec.constraints)
+    return [limit for limit in limits if limit.metric in ("num_params", "macs")]
+
+
+def name_of(architecture: Architecture, size: Size, limits: Sequence[Constraint] = ()) -> str | None:
+    """The canonical identity at a size; None for what cannot be lowered or breaks a limit there."""
     try:
-        return identity(lower(architecture, size))
+        graph = lower(architecture, size)
     except NasError:
         return None
+    if limits and any(limit.violation({"num_params": graph.num_params, "macs": graph.macs}) > 0 for limit in limits):
+        return None
+    return identity(graph)
 
 
 def alternatives(hole: Hole) -> bool:
@@ -130,7 +159,7 @@ def _middle(low: float, high: float, log: bool) -> float:
     return math.sqrt(low * high) if log else (low + high) / 2
 
 
-def _filled(space: SearchSpace, decisions: Decisions, size: Size) -> Architecture | None:
+def _filled(space: SearchSpace, decisions: Decisions, size: Size, limits: Sequence[Constraint]) -> Architecture | None:
     rng = random.Random(0)
     for attempt in range(FILLINGS):
 
@@ -140,7 +169,7 @@ def _filled(space: SearchSpace, decisions: Decisions, size: Size) -> Architectur
             return _first(hole) if first else draw(hole, rng)
 
         architecture = space.decide(choose)
-        if name_of(architecture, size) is not None:
+        if name_of(architecture, size, limits) is not None:
             return architecture
         if architecture.decisions.keys() <= decisions.keys():
             return None  # nothing was filled in: another attempt would be the same

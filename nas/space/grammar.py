@@ -11,7 +11,7 @@ from nas.errors import SpaceError, nearest
 from nas.space.page import Page, Row
 
 PAGE_WORDS = ("name", "source", "reference", "note", "input", "num_classes", "scaling", "constraints", "cells",
-              "network", "variants")  # fmt: skip
+              "network", "auxiliary", "variants")  # fmt: skip
 BLOCK_WORDS = ("blocks", "pick", "distinct", "ops")
 CELL_WORDS = ("inputs", "layers", *BLOCK_WORDS, "combine", "output", "match", "match_output", "stride", "like")
 NODE_WORDS = ("op", "cell", "layers", "branches", "choice")

@@ -12,7 +12,7 @@ from nas.space.grammar import MAX_SCALE, PAGE_WORDS, SCALING_WORDS, check_words,
 from nas.space.holes import hole_or
 from nas.space.layers import Scope, parse_layers, row_names
 from nas.space.page import MAX_DEPTH, Page, read_file, read_page
-from nas.space.spec import Scaling, Sequential, Spec
+from nas.space.spec import Layer, Op, Scaling, Sequential, Spec, has_holes
 
 __all__ = ["parse_file", "parse_page", "parse_text", "row_names"]
 
@@ -43,15 +43,36 @@ def _spec(page: Page) -> Spec:
     if "network" not in page:
         raise SpaceError("the page has no network", where=page.where or None, expected="network: a list of layers")
     cells = parse_cells(page)
-    layers = parse_layers(page["network"], Scope(cells, ["x"]), page.at("network"), named=True)
+    scope = Scope(cells, ["x"])
+    layers = parse_layers(page["network"], scope, page.at("network"), named=True)
     return Spec(
         name=text(page, "name", required=True), network=Sequential(layers=layers), cells=cells, where=page.where,
+        auxiliary=_auxiliary(page, scope),
         input=_input(page.get("input", (3, 32, 32)), page.at("input")),
         num_classes=integer(page.get("num_classes", 10), "num_classes", page.at("num_classes")),
         scaling=_scaling(mapping(page.get("scaling", {}), "scaling", page.at("scaling"))),
         constraints=_constraints(page.get("constraints", []), page.at("constraints")),
         source=text(page, "source"), reference=text(page, "reference"),
     )  # fmt: skip
+
+
+def _auxiliary(page: Page, network: Scope) -> tuple[Layer, ...]:
+    """Heads for training: what a layer may be, as far as it is one module on one layer of the network."""
+    if "auxiliary" not in page:
+        return ()
+    sources = network.names[1:]
+    heads = parse_layers(page["auxiliary"], network.inner(), page.at("auxiliary"), named=True)
+    for head in heads:
+        if len(head.sources) != 1 or head.sources[0] not in sources:
+            raise SpaceError("an auxiliary head reads one layer of the network", where=head.where or None,
+                             expected="from: one of " + ", ".join(sources),
+                             got=str(head.sources[0]) if len(head.sources) == 1 else None)  # fmt: skip
+        if not isinstance(head.body, Op | Sequential):
+            raise SpaceError("an auxiliary head is an operation or a list of layers", where=head.where or None,
+                             expected="op: ..., or layers: [...]")  # fmt: skip
+        if has_holes(head):
+            raise SpaceError("an auxiliary head has nothing to decide", where=head.where or None, expected="values alone")
+    return heads
 
 
 def _input(value: Any, where: str) -> tuple[int, int, int]:

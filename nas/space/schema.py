@@ -55,7 +55,7 @@ def _page() -> Schema:
     return _object("A page.", {
         "name": _TEXT, "source": _TEXT, "reference": _TEXT, "note": {}, "num_classes": _COUNT,
         "input": {"type": "array", "items": _COUNT, "minItems": 3, "maxItems": 3}, "scaling": _ref("scaling"),
-        "constraints": _list_of(_TEXT), "network": _ref("some layers"),
+        "constraints": _list_of(_TEXT), "network": _ref("some layers"), "auxiliary": _ref("some layers"),
         "cells": {"type": "object", "propertyNames": _ref("name"), "additionalProperties": _ref("cell")},
         "variants": {"type": "object", "additionalProperties": {"type": "object"}},
     }, ["name", "network"])  # fmt: skip

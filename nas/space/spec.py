@@ -215,10 +215,15 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A whole page: a search space, or an architecture when no hole is left."""
+    """A whole page: a search space, or an architecture when no hole is left.
+
+    ``auxiliary`` are heads that exist for training alone: each is an operation or a list of layers, and reads one layer of
+    the network. They have no holes.
+    """
 
     name: str
     network: Sequential
+    auxiliary: tuple[Layer, ...] = ()
     cells: Mapping[str, Cell] = field(default_factory=dict)
     input: tuple[int, int, int] = (3, 32, 32)
     num_classes: int = 10

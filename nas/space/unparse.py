@@ -37,6 +37,8 @@ def to_page(spec: Spec) -> dict[str, Any]:
     if spec.cells:
         page["cells"] = {name: _cell(cell) for name, cell in spec.cells.items()}
     page["network"] = [_layer(layer, named=True) for layer in spec.network.layers]
+    if spec.auxiliary:
+        page["auxiliary"] = [_layer(layer, named=True) for layer in spec.auxiliary]
     return page
 
 

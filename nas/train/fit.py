@@ -80,7 +80,7 @@ def fit(
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
-    ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits) while training; build it under
+    ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits, ...) while training; build it under
     :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True or raises :class:`StopTraining`,
     the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
     a kill in between repeats that epoch), and the same call goes on from it, also after a stop; with
@@ -172,8 +172,8 @@ class _Training:
         logits = main_logits(outputs, self.data.num_classes)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         if self.recipe.aux_weight and isinstance(outputs, tuple | list):
-            aux = F.cross_entropy(outputs[1], labels, label_smoothing=self.recipe.label_smoothing)
-            loss = loss + self.recipe.aux_weight * aux
+            for aux in outputs[1:]:
+                loss = loss + self.recipe.aux_weight * F.cross_entropy(aux, labels, label_smoothing=self.recipe.label_smoothing)
         return loss
 
     def finish(self) -> None:

@@ -191,6 +191,7 @@ TRANSFORMERS = [
     call("to_rows", MAP),
     call("to_map", TOKENS),
     call("position_embedding", TOKENS),
+    call("rbf_classifier", (84,), num_classes=10),
     call("sinusoidal_embedding", TOKENS),
     call("sinusoidal_embedding", (4, 7)),
     call("class_token", TOKENS),

@@ -168,12 +168,12 @@ def mixer() -> Iterator[Layer]:
 VGG_16 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
 
 NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
-    "LeNet-5 before its fixed last layer": (
+    "LeNet-5": (
         (1, 32, 32), [
             layer("conv", 6, kernel_size=5, padding=0), layer("subsampling"), layer("lenet_partial_conv"),
             layer("subsampling"), layer("conv", 120, kernel_size=5, padding=0), layer("flatten"),
-            layer("linear", out_features=84)],
-        60000, 117600 + 60 * 25 * 100 + 48000 + 10080),
+            layer("linear", out_features=84), layer("rbf_classifier", num_classes=10)],
+        60000, 117600 + 60 * 25 * 100 + 48000 + 10080 + 840),
     "AlexNet": (
         (3, 227, 227), [
             layer("conv", 96, kernel_size=11, stride=4, padding=0), layer("local_response_norm"),
@@ -247,9 +247,9 @@ NETWORKS: dict[str, tuple[Shape, list[Layer], int, int]] = {
         6263168, 797176832),
     "ConvNeXt-T": ((3, 224, 224), list(convnext()), 28589128, 4455531264),
     "ViT-B/16": ((3, 224, 224), list(vit()), 86567656, 17563828224),
-    "T2T-ViT-7": ((3, 224, 224), list(t2t(256, 7, 4, 2.0, "t2t_performer")), 4255694, 1146863616),
-    "T2T-ViT-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_performer")), 21465806, 4783468544),
-    "T2T-ViT_t-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_transformer")), 21541070 - 197 * 384, 6088721920),
+    "T2T-ViT-7": ((3, 224, 224), list(t2t(256, 7, 4, 2.0, "t2t_performer")), 4310222, 1146863616),
+    "T2T-ViT-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_performer")), 21545550, 4783468544),
+    "T2T-ViT_t-14": ((3, 224, 224), list(t2t(384, 14, 6, 3.0, "t2t_transformer")), 21541070, 6088721920),
     "PiT-S": ((3, 224, 224), list(pit()), 23461912, 2870796096),
     "Swin-T": ((3, 224, 224), list(swin()), 28288354, 4490566656),
     "CoAtNet-0": ((3, 224, 224), list(coatnet()), 25036820, 4546507776),

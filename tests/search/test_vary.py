@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.errors import SpaceError
+from nas.errors import SpaceError, UsageError
 from nas.net.graph import Size
 from nas.net.identity import identity
 from nas.net.lower import lower
@@ -194,3 +194,55 @@ def test_some_labels_of_a_continuous_range(label: float, log: bool) -> None:
 
 def test_labels_of_a_whole_range() -> None:
     assert list(others(Range(low=8, high=32, step=8), 16)) == [8, 24, 32]
+
+
+LIMITED = """
+name: limited
+constraints: ["num_params<=1K", "macs>=20K", "latency<=1ms"]
+input: [3, 8, 8]
+network:
+  - {repeat: {choice: [1, 2, 3]}, op: conv_bn, kernel_size: {choice: [1, 3, 5]}, out_channels: {range: [2, 16], step: 2}}
+  - {op: conv_bn_1x1, out_channels: {range: [2, 16], step: 2}}
+  - global_avg_pool
+  - classifier
+"""
+
+
+@cache
+def limited() -> SearchSpace:
+    return SearchSpace(parse_text(LIMITED))
+
+
+def keeps_limits(architecture: Architecture, size: Size = vary.AS_WRITTEN) -> bool:
+    graph = lower(architecture, size)
+    return graph.num_params <= 1000 and graph.macs >= 20_000
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds)
+def test_what_varies_keeps_the_limits_of_the_page(seed: int) -> None:
+    space, rng = limited(), rng_of(seed)
+    a, b = vary.sample(space, rng), vary.sample(space, rng)
+    child = mutate(space, a, rng)
+    assert all(map(keeps_limits, [a, b, child, mutate(space, child, rng), crossover(space, a, b, rng)]))
+    assert all(map(keeps_limits, neighbors(space, a)))
+    assert not all(keeps_limits(space.sample(rng)) for _ in range(100))
+
+
+def test_limits_hold_at_the_size_that_is_asked_for() -> None:
+    large, rng = Size(input=(3, 16, 16)), rng_of(0)
+    found = [vary.sample(limited(), rng, large) for _ in range(20)]
+    assert all(keeps_limits(architecture, large) for architecture in found)
+    assert not all(keeps_limits(architecture) for architecture in found)
+
+
+def test_limits_that_nothing_can_keep() -> None:
+    space = SearchSpace(parse_text(LIMITED.replace("num_params<=1K", "num_params<=10")))
+    with pytest.raises(SpaceError, match="keeps its limits"):
+        vary.sample(space, rng_of(0))
+
+
+def test_a_limit_that_is_none() -> None:
+    space = SearchSpace(parse_text(LIMITED.replace("num_params<=1K", "few params")))
+    with pytest.raises(UsageError, match="not a limit"):
+        vary.sample(space, rng_of(0))

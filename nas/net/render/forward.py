@@ -23,17 +23,18 @@ class _Expression(NamedTuple):
     reads: tuple[str, ...]
 
 
-def forward_lines(pieces: list[Piece], root: Place, inputs: tuple[str, ...], output: str, indent: int) -> list[str]:
-    """The statements of ``forward``."""
-    return _Forward(pieces, root, inputs, output, indent).run()
+def forward_lines(pieces: list[Piece], root: Place, inputs: tuple[str, ...], outputs: tuple[str, ...], indent: int) -> list[str]:
+    """The statements of ``forward``. The outputs after the first are those of auxiliary heads: made in training alone."""
+    return _Forward(pieces, root, inputs, outputs, indent).run()
 
 
 class _Forward:
-    def __init__(self, pieces: list[Piece], root: Place, inputs: tuple[str, ...], output: str, indent: int) -> None:
-        self.pieces, self.root, self.output, self.indent = pieces, root, output, indent
+    def __init__(self, pieces: list[Piece], root: Place, inputs: tuple[str, ...], outputs: tuple[str, ...], indent: int) -> None:
+        self.pieces, self.root, self.indent = pieces, root, indent
+        self.output, *self.heads = outputs
         self.lines: list[str] = []
         self.left = Counter(name for piece in pieces for name in piece.inputs)
-        self.left[output] += 1
+        self.left.update(outputs)
         self.readers: dict[str, Piece] = {name: piece for piece in pieces for name in piece.inputs}
         self.variable: dict[str, str] = {name: name for name in inputs}
         self.held: dict[str, str] = {name: name for name in inputs}
@@ -49,7 +50,10 @@ class _Forward:
                 self.join(piece)
             else:
                 self.module(piece)
-        if not any(line[self.indent :].startswith("return ") for line in self.lines):
+        if self.heads:
+            given = ", ".join(map(self.text, (self.output, *self.heads)))
+            self.say(f"return ({given}) if self.training else {self.text(self.output)}")
+        elif not any(line[self.indent :].startswith("return ") for line in self.lines):
             self.say(f"return {self.text(self.output)}")
         return self.lines
 
@@ -173,8 +177,13 @@ class _Forward:
 
     def value(self, name: str, expression: _Expression) -> None:
         """A new value: returned, written where its one reader joins it, or held in a variable."""
-        if name == self.output and self.left[name] == 1:
+        if name == self.output and self.left[name] == 1 and not self.heads:
             self.say(expression.source, "return ")
+            return
+        if name in self.heads:
+            expression = expression._replace(source=f"{flat(expression.source)} if self.training else None")
+        if name in self.heads or (name == self.output and self.left[name] == 1):
+            self.assign(name, expression)
             return
         reader = self.readers[name]
         prefix = reader.name.rpartition(".")[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -50,6 +50,7 @@ class _Class:
     units: list[Unit]
     places: list[str] = field(default_factory=list)
     name: str = "Network"
+    heads: tuple[str, ...] = ()
 
 
 class _Render:
@@ -59,6 +60,7 @@ class _Render:
         self.names: set[str] = set(_TAKEN)
         self.classes: dict[int, tuple[_Class, int]] = {}
         self.written: list[_Class] = []
+        graph = replace(graph, nodes=graph.all_nodes, auxiliary=())
         self.graph = regroup(graph)
         self.reserve(graph)
         self.cells(self.graph, {id(g) for g in _graphs(graph)})
@@ -142,7 +144,7 @@ class _Render:
         classes = merged.params.pop("num_classes", None)
         params = {"num_classes": Param("int", (0,), int(classes.values[0]))} if classes else {}
         merged.params = {**params, "in_channels": Param("int", (channels,), channels)}
-        return _class_text(_Class(merged, [unit])), classes is not None
+        return _class_text(_Class(merged, [unit], heads=self.graph.heads)), classes is not None
 
     def build(self, classified: bool) -> str:
         words = ["num_classes", "in_channels"] if classified else ["in_channels"]
@@ -231,7 +233,7 @@ def _class_text(cls: _Class) -> str:
     merged = cls.merged
     check_inputs(merged.inputs)
     pieces = [_in_line(piece) for piece in fill_gaps(merged.pieces)]
-    root = plant(pieces, merged.output)
+    root = plant(pieces, (merged.output, *cls.heads))
     base = "Module" if all(n.isidentifier() for n in root.children) else "ModuleList" if root.listed else "ModuleDict"
     defaults = {word: "" if p.default is EMPTY else f" = {p.default}" for word, p in merged.params.items()}
     arguments = [f"{word}: {p.annotation}{defaults[word]}" for word, p in merged.params.items()]
@@ -258,8 +260,9 @@ def _class_text(cls: _Class) -> str:
         inner = listed.items if base == "ModuleList" and not isinstance(listed, str) else (listed,)
         lines += made
         lines += lay_out(call("super().__init__", inner), 8)
-    lines += ["", f"    def forward(self, {', '.join(f'{n}: Tensor' for n in merged.inputs)}) -> Tensor:"]
-    lines += forward_lines(pieces, root, merged.inputs, merged.output, 8)
+    gives = "Tensor | tuple[Tensor, ...]" if cls.heads else "Tensor"
+    lines += ["", f"    def forward(self, {', '.join(f'{n}: Tensor' for n in merged.inputs)}) -> {gives}:"]
+    lines += forward_lines(pieces, root, merged.inputs, (merged.output, *cls.heads), 8)
     return "\n".join(lines)
 
 
@@ -292,7 +295,8 @@ def _describe(cls: _Class) -> str:
     size, out = unit.inputs[0][1], unit.shapes()[unit.output]
     if cls.name == "Network":
         classes = "num_classes" if "num_classes" in cls.merged.params else ", ".join(map(str, out))
-        return f"Maps images (N, in_channels, {size[1]}, {size[2]}) to (N, {classes})."
+        heads = "; in training also to what the auxiliary heads say" if cls.heads else ""
+        return f"Maps images (N, in_channels, {size[1]}, {size[2]}) to (N, {classes}){heads}."
     halved = len(size) == len(out) == 3 and {_ratio(u) for u in cls.units} == {2}
     where = ", at half the height and width" if halved else ""
     return f"Maps {' and '.join(cls.merged.inputs)} to {cls.merged.channels.text} channels{where}."

@@ -74,7 +74,7 @@ def _branches(join: Piece, names: list[str]) -> list[str] | None:
     return [prefix + branch for branch in wanted]
 
 
-def plant(pieces: Sequence[Piece], output: str) -> Place:
+def plant(pieces: Sequence[Piece], outputs: Sequence[str]) -> Place:
     """The tree of all modules; containers whose modules run one after the other are chains."""
     root = Place("")
     for piece in pieces:
@@ -86,7 +86,7 @@ def plant(pieces: Sequence[Piece], output: str) -> Place:
             place = place.children.setdefault(part, Place(path))
         place.piece = piece
     reads = Counter(name for piece in pieces for name in piece.inputs)
-    reads[output] += 1
+    reads.update(outputs)
     joined = {piece.name.rpartition(".")[0] for piece in pieces if piece.join}
     _find_chains(root, reads, {*joined, ""})
     _check_names(root, nn.Module)

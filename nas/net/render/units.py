@@ -79,12 +79,18 @@ def regroup(graph: Graph) -> Graph:
 
     A group is taken where one of its values alone is read outside; groups of numbered layers (repeats) stay open.
     """
-    nodes, outputs = _regroup(list(graph.nodes), "", {graph.output}, graph.shapes())
-    return Graph(graph.name, graph.inputs, tuple(nodes), outputs.get(graph.output, graph.output), graph.shape)
+    whole = frozenset(head.partition(".")[0] for head in graph.heads)
+    nodes, outputs = _regroup(list(graph.nodes), "", {graph.output, *graph.heads}, graph.shapes(), whole)
+    output, *heads = (outputs.get(name, name) for name in (graph.output, *graph.heads))
+    return Graph(graph.name, graph.inputs, tuple(nodes), output, graph.shape, (), tuple(heads))
 
 
-def _regroup(nodes: list[Node], prefix: str, wanted: set[str], shapes: Mapping[str, Shape]) -> tuple[list[Node], dict[str, str]]:
-    """Nodes under a prefix with their groups closed, and the new names of values that groups now stand for."""
+def _regroup(nodes: list[Node], prefix: str, wanted: set[str], shapes: Mapping[str, Shape],
+             whole: frozenset[str] = frozenset()) -> tuple[list[Node], dict[str, str]]:  # fmt: skip
+    """Nodes under a prefix with their groups closed, and the new names of values that groups now stand for.
+
+    ``whole`` are auxiliary heads: each becomes one step, so that it can be left out.
+    """
     renamed: dict[str, str] = {}
     result: list[Node] = []
     for path, group in _by_child(nodes, prefix):
@@ -93,6 +99,11 @@ def _regroup(nodes: list[Node], prefix: str, wanted: set[str], shapes: Mapping[s
         exits = [name for name in inside if name in read]
         if group[0].name == path or _is_chain(group) or len(exits) != 1:
             closed = group
+        elif path in whole:
+            closed, inner = _regroup(group, f"{path}.", read, shapes)
+            if not _is_chain(closed):
+                closed, inner = [_close(group, path, exits[0], shapes)], {exits[0]: path}
+            renamed |= inner
         elif _is_repeat(group, path):
             closed, inner = _regroup(group, f"{path}.", read, shapes)
             renamed |= inner

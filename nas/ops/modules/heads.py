@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.ops.modules.activation import make_activation
+
+
+class RBFClassifier(nn.Module):
+    """Minus the squared distance of a vector to a fixed code of every class, in means over the features.
+
+    LeNet-5's last layer (LeCun et al. 1998, section II-B). The codes are -1 and 1 at random, which the paper names beside
+    the pictures of characters it drew by hand; they are stored with the weights.
+    """
+
+    codes: Tensor
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.empty(num_classes, in_channels).bernoulli_() * 2 - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        products = F.linear(x, self.codes.to(x.dtype))
+        return (2 * products - x.square().sum(-1, keepdim=True)) / x.shape[-1] - 1
 
 
 class MLPHead(nn.Module):

@@ -83,9 +83,10 @@ class PositionEmbedding(nn.Module):
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Adds sines and cosines of the token's number, of wavelengths from 2 pi to 20000 pi (Vaswani et al. 2017)."""
+    """Adds sines and cosines of the token's number, of wavelengths from 2 pi to 20000 pi (Vaswani et al. 2017).
 
-    position: Tensor
+    The table is a weight that is not trained, as in T2T-ViT's released code: it counts among the parameters.
+    """
 
     def __init__(self, in_channels: int, num_tokens: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class SinusoidalEmbedding(nn.Module):
         wavelength = 10000.0 ** (2 * (feature // 2) / in_channels)
         angle = torch.arange(num_tokens)[:, None] / wavelength
         table = torch.where(feature % 2 == 0, angle.sin(), angle.cos())
-        self.register_buffer("position", table, persistent=False)
+        self.position = nn.Parameter(table, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.position.to(x.dtype)

@@ -143,10 +143,8 @@ class T2TTransformer(nn.Module):
 class T2TPerformer(nn.Module):
     """As T2TTransformer, in linear time: random features stand for the softmax (T2T-ViT; Choromanski et al. 2021).
 
-    The random matrix is fixed and stored with the weights.
+    The random matrix is a weight that is not trained, as in the released code: it counts among the parameters.
     """
-
-    random: Tensor
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -157,7 +155,7 @@ class T2TPerformer(nn.Module):
         self.norm2 = nn.LayerNorm(out_channels)
         self.mlp = MLP(out_channels, out_channels)
         random = nn.init.orthogonal_(torch.empty(features, out_channels))
-        self.register_buffer("random", random * features**0.5)
+        self.random = nn.Parameter(random * features**0.5, requires_grad=False)
 
     def features(self, x: Tensor) -> Tensor:
         """Positive features whose products approximate exp(q k)."""
