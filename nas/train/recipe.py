@@ -40,7 +40,8 @@ class Recipe:
     - ``drop_path``: probability reached in the last epoch, linearly from 0 (Liu et al. 2019), on the operations of
       cells and on residual branches (:mod:`nas.train.regularise`); 0 leaves the network's own
     - ``crop_padding``, ``flip``: None takes what suits the data set; ``resized_crop``: least share of the area of a random
-      crop of any shape that is scaled back (0.08 on ImageNet), 0 for none; ``cutout`` is a side in pixels, 0 for none
+      crop of any shape that is scaled back (0.08 on ImageNet), 0 for none; ``cutout`` is a side in
+      pixels, at most half of the image's, 0 for none
     - ``mixup``: alpha of Zhang et al. 2018 (two images mixed at Beta(alpha, alpha)), 0 for none
     - ``stages``: progressive training (Tan & Le 2021): from stage to stage images grow linearly from ``first_size`` of
       their side to the whole, and drop path, mixup and the network's dropout from ``first_strength`` of their
@@ -124,10 +125,11 @@ class Recipe:
     def augmentation(self, default: Augmentation, epoch: int = 0, side: int | None = None) -> Augmentation:
         """What is done in an epoch to images of ``side`` pixels: this recipe's words, the data set's own where it has none."""
         size = None if side is None else self.side_at(epoch, side)
+        cutout = self.cutout if side is None else min(self.cutout, side // 2)
         return Augmentation(
             crop_padding=default.crop_padding if self.crop_padding is None else self.crop_padding,
             flip=default.flip if self.flip is None else self.flip,
-            resized_crop=self.resized_crop, cutout=self.cutout, size=None if size == side else size,
+            resized_crop=self.resized_crop, cutout=cutout, size=None if size == side else size,
         )  # fmt: skip
 
     def progress_at(self, epoch: int) -> float:

@@ -37,7 +37,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 
 WRONG = [
     ("epochs: 2\nepoch: 3\n", r"mine\.yaml:2: recipe.*Did you mean 'epochs'"), ("like: cifra\n", "Did you mean 'cifar'"),
-    ("x: 1\n\nepochs: [1]\n", r"mine\.yaml"), ("\nepochs: 0\n", r"mine\.yaml:2: recipe\.epochs: .*1 or more"), ("- 1\n", "mapping"),
+    ("x: 1\n\nepochs: [1]\n", r"mine\.yaml"),
+    ("\nepochs: 0\n", r"mine\.yaml:2: recipe\.epochs: .*1 or more"), ("- 1\n", "mapping"),
     ("epochs: !!python/name:os.system\n", "mine"), ("like: [cifar]\n", "bundled"),
 ]  # fmt: skip
 
