@@ -35,7 +35,7 @@ class Subject:
     name: str
     architecture: Architecture
     size: Size
-    data: str
+    data: str | None
     found: tuple[str, ...] = ()
 
 
@@ -48,13 +48,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     formats = parse_formats(arguments.get("formats"))
     subject = subject_of(arguments)
+    if subject.data is None:
+        raise UsageError("data is missing", expected="data=..., for example data=cifar10")
     device = local_device(device_of(arguments.get("device")))
     page = load_recipe(arguments.get("recipe") or "cifar")
     epochs = whole_number("epochs", arguments.get("epochs"))
     if (batch := whole_number("batch_size", arguments.get("batch_size"), least=2)) is not None:
         page = replace(page, recipe=page.recipe.batched(batch))
     seconds = seconds_of(arguments.get("budget"))
-    out = Path(arguments.get("out") or FOLDER / _file_name(f"{subject.name}-{Path(subject.data).stem}-{page.name}"))
+    out = Path(arguments.get("out") or FOLDER / file_name(f"{subject.name}-{Path(subject.data).stem}-{page.name}"))
     with join_group(device) as group:
         how = {"epochs": epochs, "seconds": seconds, "seed": whole_number("seed", arguments.get("seed", "0"), least=0) or 0}
         result, done = _train(arguments, subject, page, out, device, group, how)
@@ -75,7 +77,7 @@ def _train(arguments: Arguments, subject: Subject, page: RecipePage, out: Path, 
     from nas.report.training import training_view
     from nas.search.final import train_final
 
-    data = data_of(subject, how["seed"])
+    data = data_at(subject.data or "", subject.size.input, how["seed"])
     done = 0
     with training_view(sys.stderr if arguments.json else sys.stdout) if group.first else nullcontext() as show:
 
@@ -119,10 +121,8 @@ def subject_of(arguments: Arguments) -> Subject:
         if trial is not None:
             raise
         architecture = load_architecture(what)
-        data = arguments.get("data")
-        if not data:
-            raise UsageError("data is missing", expected="data=..., for example data=cifar10") from None
-        return Subject(name=architecture.name, architecture=architecture, size=_size(arguments, architecture, Size()), data=data)
+        return Subject(name=architecture.name, architecture=architecture, size=_size(arguments, architecture, Size()),
+                       data=arguments.get("data") or None)  # fmt: skip
     return _of_run(arguments, what, trial or "best")
 
 
@@ -150,14 +150,13 @@ def _size(arguments: Arguments, architecture: Architecture, base: Size) -> Size:
     return as_size(multipliers(architecture.spec, SizeWords.parse(arguments.get("deploy"), "deploy")), base)
 
 
-def data_of(subject: Subject, seed: int) -> Dataset:
+def data_at(source: str, shape: tuple[int, int, int] | None, seed: int) -> Dataset:
     """The data set; scaled where the network's input says another size than its images have."""
     from nas.train.data import load_data
 
-    side = None if subject.size.input is None else subject.size.input[1]
-    if subject.size.input is not None and subject.size.input[1] != subject.size.input[2]:
-        raise UsageError("images are trained square", got="x".join(map(str, subject.size.input)))
-    return load_data(subject.data, seed=seed, image_size=side)
+    if shape is not None and shape[1] != shape[2]:
+        raise UsageError("images are trained square", got="x".join(map(str, shape)))
+    return load_data(source, seed=seed, image_size=None if shape is None else shape[1])
 
 
 def device_of(word: str | None) -> str:
@@ -184,7 +183,8 @@ def seconds_of(text: str | None) -> float | None:
     return seconds
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """The text as a file may be called."""
     return re.sub(r"[^\w.-]+", "_", text).strip(".")
 
 

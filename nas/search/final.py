@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def train_final(
              "processes": group.size}  # fmt: skip
     if (folder / METRICS).is_file():
         return _read(folder, spec, words)
-    with _locked(folder, group):
+    with held_folder(folder) if group.first else nullcontext():
         planned = _planned(folder, words, lambda: _plan(graph, data, asked, seed, device, seconds, group), device, group)
         if group.first:
             _write(folder / PAGE, to_yaml(spec))
@@ -141,11 +141,8 @@ def _fresh(graph: Graph, seed: int, device: str) -> nn.Module:
 
 
 @contextmanager
-def _locked(folder: Path, group: Group) -> Iterator[None]:
-    """The folder, made and held by one training alone."""
-    if not group.first:
-        yield
-        return
+def held_folder(folder: Path) -> Iterator[None]:
+    """The folder, made, and held by this process alone for the length of the block. Raises RunError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)
@@ -205,14 +202,18 @@ def _plan(graph: Graph, data: Dataset, recipe: Recipe, seed: int, device: str, s
     if seconds is None:
         return recipe.epochs
     start = time.perf_counter()
-    train, validation = (_some(split, TIMED_BATCHES * recipe.batch_size) for split in (data.train, data.validation))
-    short = replace(recipe.lasting(2), stages=1, learning_rate=1e-6)
-    result = fit(_fresh(graph, seed, device), replace(data, train=train, validation=validation), short, device=device)
-    last = result.last
-    trained = len(train) / last.images_per_s
-    epoch_s = len(data.train) / last.images_per_s + (last.seconds - trained) * len(data.validation) / len(validation)
+    epoch_s = epoch_seconds(graph, data, recipe, seed, device)
     left = seconds * MARGIN - (time.perf_counter() - start)
     return max(1, min(recipe.epochs, int(left / epoch_s * group.size)))
+
+
+def epoch_seconds(graph: Graph, data: Dataset, recipe: Recipe, seed: int, device: str) -> float:
+    """Seconds of an epoch with its validation, from the second pass over a few batches of the largest images."""
+    train, validation = (_some(split, TIMED_BATCHES * recipe.batch_size) for split in (data.train, data.validation))
+    short = replace(recipe.lasting(2), stages=1, learning_rate=1e-6)
+    last = fit(_fresh(graph, seed, device), replace(data, train=train, validation=validation), short, device=device).last
+    validated = last.seconds - len(train) / last.images_per_s
+    return len(data.train) / last.images_per_s + validated * len(data.validation) / len(validation)
 
 
 def _some(split: Split, count: int) -> Split:

@@ -35,8 +35,8 @@ def test_parts_of_every_batch_make_the_batch(few_digits: Dataset, size: int) -> 
 
 def test_processes_augment_by_numbers_of_their_own(few_digits: Dataset) -> None:
     same = replace(few_digits.train, images=torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(100, 1, 8, 8))
-    first, second = (next(same.train_batches(32, Augmentation(crop_padding=2), torch.Generator().manual_seed(1), Group(rank, 2)))[0]
-                     for rank in range(2))  # fmt: skip
+    how = Augmentation(crop_padding=2)
+    first, second = (next(same.train_batches(32, how, torch.Generator().manual_seed(1), Group(rank, 2)))[0] for rank in range(2))
     assert not torch.equal(first[:10], second[:10])
 
 
