@@ -117,6 +117,38 @@ VERBS = {
             example="nas export nasnet_cell-20260101-120000 out=my_net",
         ),
         Verb(
+            name="train", summary="Train a network at the size it is deployed at, by a published recipe, to the end; export it.",
+            usage="nas train ARCHITECTURE|RUN data=DATA [recipe=cifar] [trial=best|ID] [out=DIR] [key=value ...]",
+            words=("what",), run=_late("train"),
+            keys={"data": KEYS["data"] + "; of a run: its own unless said",
+                  "recipe": "quick, cifar, imagenet, efficientnet_v2, or a YAML file of your own (default cifar)",
+                  "trial": "of a run: best, or a trial's number (default best)", "deploy": KEYS["deploy"],
+                  "epochs": "epochs (default: the recipe's)",
+                  "batch_size": "batch size; the learning rate is changed in proportion (default: the recipe's)",
+                  "budget": "wall time, e.g. 8h: epochs are planned so that the schedule ends in it",
+                  "seed": "of weights, order and augmentation (default 0)",
+                  "device": "cpu or cuda (default: cuda where there is one)",
+                  "out": "the folder; the same command goes on in it (default results/trained/NAME-DATA-RECIPE)",
+                  "formats": "of the export: py, and any of onnx, pt2, safetensors (default py)", **PLUGINS},
+            repeatable=("plugins",), example="nas train darts_v2_cifar data=cifar10 recipe=cifar",
+        ),
+        Verb(
+            name="scale", summary="Scale a network to a family B0..Bn by the coefficients that a small search finds best.",
+            usage="nas scale ARCHITECTURE|RUN data=DATA|coefficients=A,B,G [target=cpu] [budget=BUDGET] [key=value ...]",
+            words=("what",), run=_late("scale"),
+            keys={"data": KEYS["data"] + "; candidates are trained on it",
+                  "coefficients": "alpha (depth), beta (width), gamma (resolution), e.g. 1.2,1.1,1.15: nothing is trained",
+                  "rule": "what a step doubles: macs, or latency as measured (default macs)",
+                  "members": "networks of the family, B0 included (default 4)",
+                  "budget": "wall time of the comparison, e.g. 1h (default: the recipe's epochs for every candidate)",
+                  "recipe": "by which candidates are trained (default quick)",
+                  "trial": "of a run: best, or a trial's number (default best)", "deploy": "size of B0: " + KEYS["deploy"],
+                  "seed": "of weights, order and augmentation (default 0)",
+                  "device": "where candidates are trained: cpu or cuda (default: cuda where there is one)",
+                  **CONDITIONS, "out": "the folder; the same command goes on in it (default results/scaled/NAME)", **PLUGINS},
+            flags=HOW, repeatable=("plugins",), example="nas scale efficientnet_b0 coefficients=1.2,1.1,1.15 members=3",
+        ),
+        Verb(
             name="ops", summary="List the operations that a page may name.", usage="nas ops [NAME]", words=("name?",),
             run=_late("ops"), keys=PLUGINS, repeatable=("plugins",),
             example="nas ops sep_conv",
@@ -177,6 +209,6 @@ def _run(argv: list[str]) -> int:
     # With --json stdout carries the document and nothing else, whatever a library prints.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
         document = verb.run(arguments)
-    if arguments.json:
+    if arguments.json and document:  # of several processes of one training only the first has one
         print(json.dumps(document, indent=2, allow_nan=False))
     return 130 if document.get("interrupted") else 0

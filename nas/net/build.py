@@ -33,10 +33,14 @@ class _Step(NamedTuple):
 
 
 class Network(nn.Module):
-    """A graph's modules, run in the graph's order. A value is let go as soon as nothing reads it any more."""
+    """A graph's modules, run in the graph's order. A value is let go as soon as nothing reads it any more.
+
+    ``wiring`` has the name of every step's module and the names of what it reads, in order.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
+        self.wiring = tuple((node.name, node.inputs) for node in graph.nodes)
         slots = {name: index for index, (name, _) in enumerate(graph.inputs)}
         extra = frozenset(node.name for node in graph.auxiliary)
         last_read: dict[str, int] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nas.errors import TrainError
 
@@ -51,3 +52,16 @@ def load_checkpoint(path: Path, *, identity: dict[str, Any], device: torch.devic
             raise TrainError(f"the checkpoint was made with another {name}", where=str(path), expected=str(value),
                              got=str(saved.get(name)), hint=START_OVER)  # fmt: skip
     return dict(state)
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, on the CPU and in their plain format: all of the file or nothing of it."""
+    save_checkpoint(path, {name: value.cpu().contiguous() for name, value in network.state_dict().items()})
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a network's weights. Raises TrainError when the file is missing, damaged, or another network's."""
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise TrainError("the weights cannot be loaded", where=str(path), got=str(error).split("\n")[0]) from error

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import TrainError
+from nas.train.parallel import ALONE, Group
 from nas.train.split import Split
 
 CPU_BATCH = 256
@@ -18,19 +19,21 @@ DEVICE_BATCH = 1024
 
 
 def evaluate(model: nn.Module, split: Split, *, batch_size: int | None = None, amp: str = "float32",
-             channels_last: bool = True) -> tuple[float, float]:  # fmt: skip
+             channels_last: bool = True, group: Group = ALONE) -> tuple[float, float]:  # fmt: skip
     """(accuracy as a fraction, mean cross-entropy) of ``model`` on ``split``, which live on one device.
 
-    The model is used in evaluation mode and left exactly as it was: modes, weights and running statistics.
+    The model is used in evaluation mode and left exactly as it was: modes, weights and running statistics. In a
+    ``group`` of processes each judges its part, and all get the whole's figures.
     """
     batch_size = batch_size or (CPU_BATCH if split.device.type == "cpu" else DEVICE_BATCH)
     correct = torch.zeros((), device=split.device)
     loss = torch.zeros((), device=split.device)
     with _evaluation_mode(model), torch.inference_mode(), autocast(split.device, amp):
-        for images, labels in split.batches(batch_size):
+        for images, labels in split.part(group).batches(batch_size):
             logits = main_logits(model(in_format(images, channels_last)), split.num_classes).float()
             correct += (logits.argmax(1) == labels).sum()
             loss += F.cross_entropy(logits, labels, reduction="sum")
+    correct, loss = group.sum(torch.stack([correct, loss]))
     return float(correct) / len(split), float(loss) / len(split)
 
 

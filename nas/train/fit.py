@@ -7,6 +7,7 @@ it goes on bit for bit as the uninterrupted one would.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,19 +19,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import TrainError
-from nas.train.checkpoint import START_OVER, load_checkpoint, save_checkpoint
+from nas.train.augment import mix_up
+from nas.train.auxiliary import try_network, with_auxiliary
+from nas.train.checkpoint import START_OVER, load_checkpoint, save_checkpoint, save_weights
 from nas.train.data import Dataset
 from nas.train.evaluate import autocast, evaluate, in_format, main_logits
 from nas.train.optimizer import Average, make_optimizer
+from nas.train.parallel import ALONE, Group
 from nas.train.recipe import Recipe
+from nas.train.regularise import Regularisation
 from nas.train.seeding import derive_seed, reseed, seed_everything
 from nas.train.split import num_batches
 
 CHECK_EVERY = 256
 """Steps between two looks at the loss inside an epoch; each look waits for the device once."""
-
-DROP_PATH = "drop_path"
-"""Every module with a float attribute of this name is told the epoch's probability."""
 
 
 class StopTraining(Exception):
@@ -39,8 +41,9 @@ class StopTraining(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch: its number from 0, mean training loss (augmented images, label smoothing included), validation
-    accuracy (a fraction) and loss, seconds in all, and training images a second (validation not counted)."""
+    """One epoch: its number from 0, mean training loss (augmented images; label smoothing, mixup and auxiliary head
+    included), validation accuracy (a fraction) and loss, seconds in all, and training images a second (validation not
+    counted)."""
 
     epoch: int
     train_loss: float
@@ -68,6 +71,11 @@ class FitResult:
         return self.last.val_accuracy
 
     @property
+    def best(self) -> EpochResult:
+        """The epoch of the highest validation accuracy, the first of equal ones: picked on validation data."""
+        return max(self.history, key=lambda epoch: epoch.val_accuracy)
+
+    @property
     def seconds(self) -> float:
         """Time of all epochs."""
         return sum(epoch.seconds for epoch in self.history)
@@ -76,7 +84,7 @@ class FitResult:
 def fit(
     model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochResult], bool | None] | None = None, checkpoint: Path | None = None,
-    checkpoint_every_s: float = 0.0,
+    checkpoint_every_s: float = 0.0, best: Path | None = None, group: Group = ALONE,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
@@ -84,25 +92,38 @@ def fit(
     :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True or raises :class:`StopTraining`,
     the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
     a kill in between repeats that epoch), and the same call goes on from it, also after a stop; with
-    ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time.
+    ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time. The
+    weights of the :attr:`FitResult.best` epoch so far are kept in the file ``best``.
 
-    Raises TrainError for a loss that is not finite (naming the epoch), a model that does not return class scores, and
-    a checkpoint that is damaged or another training's. torch.OutOfMemoryError passes through.
+    In a ``group`` of processes all call this alike: batches are shared out, gradients averaged, figures are the whole's.
+    The first process alone writes; each hears of every epoch, and a stop of any stops all. Batch norm sees its process's
+    part of a batch; running statistics are the first's.
+
+    Raises TrainError for a loss that is not finite (naming the epoch), a model that does not return class scores or take
+    images of the recipe's sizes, and a checkpoint that is damaged or another training's. torch.OutOfMemoryError passes
+    through.
     """
     with seed_everything(seed, device):
-        training = _Training(model, data.to(device), recipe, seed)
-        if checkpoint is not None:
-            training.load(checkpoint)
-        stopped, saved = False, time.monotonic()
-        while not stopped and len(training.history) < recipe.epochs:
-            result = training.run_epoch()
-            try:
-                stopped = bool(on_epoch is not None and on_epoch(result))
-            except StopTraining:
-                stopped = True
-            if checkpoint is not None and (stopped or time.monotonic() - saved >= checkpoint_every_s):
-                training.save(checkpoint)
-                saved = time.monotonic()
+        training = _Training(model, data.to(device), recipe.on(device), seed, group)
+        try:
+            if checkpoint is not None:
+                training.load(checkpoint)
+            stopped, saved = False, time.monotonic()
+            while not stopped and len(training.history) < recipe.epochs:
+                result = training.run_epoch()
+                if best is not None and group.first and training.is_best:
+                    save_weights(training.judged, best)
+                try:
+                    stopped = bool(on_epoch is not None and on_epoch(result))
+                except StopTraining:
+                    stopped = True
+                stopped = group.any(stopped, training.device)
+                due = stopped or time.monotonic() - saved >= checkpoint_every_s
+                if checkpoint is not None and group.first and due:
+                    training.save(checkpoint)
+                    saved = time.monotonic()
+        finally:
+            training.regularisation.remove()
         training.finish()
     return FitResult(history=tuple(training.history), stopped=len(training.history) < recipe.epochs)
 
@@ -110,28 +131,61 @@ def fit(
 class _Training:
     """A model with all that changes while it is trained."""
 
-    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int) -> None:
+    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int, group: Group) -> None:
         self.device = data.train.device
         self.model = model.to(self.device)
-        if recipe.channels_last:
-            for weight in self.model.parameters():
-                weight.data = in_format(weight.data, weight.ndim == 4)
-        self.data, self.recipe, self.seed = data, recipe, seed
-        self.augmentation = recipe.augmentation(data.augmentation)
+        self.data, self.recipe, self.seed, self.group = data, recipe, seed, group
         self.steps = num_batches(len(data.train), recipe.batch_size)
-        self.optimizer = make_optimizer(self.model, recipe)
+        if (least := len(data.train) // self.steps // group.size) < 2 and group.size > 1:
+            raise TrainError("a batch has too few images for so many processes", expected="2 images each", got=least,
+                             hint=f"batch_size={2 * group.size} is the least for {group.size}.")  # fmt: skip
+        self.whole, unused = self._with_head()
+        if recipe.channels_last:
+            for weight in self.whole.parameters():
+                weight.data = in_format(weight.data, weight.ndim == 4)
         self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
+        self.optimizer = make_optimizer(self.whole, recipe)
+        self.regularisation = Regularisation(self.model, drop_path=recipe.drop_path > 0)
+        self.runs = group.wrap(self.whole, unused=unused)
         self.history: list[EpochResult] = []
+
+    def _with_head(self) -> tuple[nn.Module, bool]:
+        """The model, with a head of its own for the training where the recipe wants one; whether a weight is unused.
+
+        The smallest images are tried where the recipe has several sizes.
+        """
+        recipe, (channels, *sides) = self.recipe, self.data.input_shape
+        small = recipe.side_at(0, min(sides))
+        if not (recipe.aux_weight or small < min(sides) or self.group.size > 1):
+            return self.model, False
+        if small < min(sides):
+            sides = [small, small]
+        trial = try_network(self.model, torch.zeros(2, channels, *sides, device=self.device))
+        if not recipe.aux_weight:
+            return self.model, trial.unused or trial.two_outputs
+        reseed(derive_seed(self.seed, "auxiliary"))
+        return with_auxiliary(self.model, trial, self.data.num_classes).to(self.device), trial.unused
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.model if self.average is None else self.average.model
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the last epoch's validation accuracy exceeds all before."""
+        *before, last = (epoch.val_accuracy for epoch in self.history)
+        return last > max(before, default=-1.0)
 
     def run_epoch(self) -> EpochResult:
         """One pass over the training split, one over the validation split."""
         epoch, start = len(self.history), time.perf_counter()
-        reseed(derive_seed(self.seed, "epoch", epoch))
+        reseed(derive_seed(self.seed, "epoch", epoch, *[self.group.rank] * (self.group.rank > 0)))
         train_loss = self._train(epoch)
         trained = time.perf_counter()
-        judged = self.model if self.average is None else self.average.model
-        accuracy, val_loss = evaluate(judged, self.data.validation, amp=self.recipe.amp,
-                                      channels_last=self.recipe.channels_last)  # fmt: skip
+        self.group.share_buffers(self.judged)
+        accuracy, val_loss = evaluate(self.judged, self.data.validation, amp=self.recipe.amp,
+                                      channels_last=self.recipe.channels_last, group=self.group)  # fmt: skip
         _check_finite(val_loss, "validation", epoch)
         result = EpochResult(
             epoch=epoch, train_loss=train_loss, val_accuracy=accuracy, val_loss=val_loss,
@@ -143,38 +197,57 @@ class _Training:
     def _train(self, epoch: int) -> float:
         """The epoch's mean loss."""
         generator = torch.Generator(device=self.device).manual_seed(derive_seed(self.seed, "images", epoch))
-        _set_drop_path(self.model, self.recipe.drop_path * epoch / max(self.recipe.epochs - 1, 1))
-        self.model.train()
+        mixing = random.Random(derive_seed(self.seed, "mixup", epoch))
+        recipe = self.recipe
+        strength, drop_path = recipe.strength_at(epoch), recipe.drop_path_at(epoch)
+        how = recipe.augmentation(self.data.augmentation, epoch, min(self.data.input_shape[1:]))
+        self.regularisation.set(drop_path, strength)
+        self.whole.train()
         total = torch.zeros((), device=self.device)
-        batches = self.data.train.train_batches(self.recipe.batch_size, self.augmentation, generator)
+        batches = self.data.train.train_batches(recipe.batch_size, how, generator, self.group)
         for step, (images, labels) in enumerate(batches, start=1):
-            rate = self.recipe.learning_rate_at(epoch + (step - 0.5) / self.steps)
-            total += self._step(in_format(images, self.recipe.channels_last), labels, rate) * len(labels)
+            rate = recipe.learning_rate_at(epoch + (step - 0.5) / self.steps)
+            alpha = recipe.mixup * strength
+            share = mixing.betavariate(alpha, alpha) if alpha else 1.0
+            total += self._step(images, labels, rate, share, self._part(step, labels)) * len(labels)
             if step % CHECK_EVERY == 0:
                 _check_finite(float(total), "training", epoch)
-        return _check_finite(float(total) / len(self.data.train), "training", epoch)
+        return _check_finite(float(self.group.sum(total)) / len(self.data.train), "training", epoch)
 
-    def _step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+    def _part(self, step: int, labels: Tensor) -> float:
+        """What this process's mean loss weighs in the mean over all: 1 where its part of the batch is no larger or smaller."""
+        batch, larger = divmod(len(self.data.train), self.steps)
+        return len(labels) * self.group.size / (batch + (step <= larger))
+
+    def _step(self, images: Tensor, labels: Tensor, rate: float, share: float, part: float) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        images = in_format(images if share == 1.0 else mix_up(images, share), self.recipe.channels_last)
         with autocast(self.device, self.recipe.amp):
-            loss = self._loss(self.model(images), labels)
+            loss = self._loss(self.runs(images), labels, share)
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss if part == 1.0 else part * loss)
         if self.recipe.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+            nn.utils.clip_grad_norm_(self.whole.parameters(), self.recipe.grad_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
         return loss.detach()
 
-    def _loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        logits = main_logits(outputs, self.data.num_classes)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+    def _loss(self, outputs: Any, labels: Tensor, share: float) -> Tensor:
+        """Of mixed images the labels' losses are mixed by the same share."""
+        loss = self._cross_entropy(main_logits(outputs, self.data.num_classes), labels, share)
         if self.recipe.aux_weight and isinstance(outputs, tuple | list):
             for aux in outputs[1:]:
-                loss = loss + self.recipe.aux_weight * F.cross_entropy(aux, labels, label_smoothing=self.recipe.label_smoothing)
+                loss = loss + self.recipe.aux_weight * self._cross_entropy(aux, labels, share)
         return loss
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        if share == 1.0:
+            return loss
+        other = F.cross_entropy(logits, labels.roll(1, 0), label_smoothing=self.recipe.label_smoothing)
+        return share * loss + (1.0 - share) * other
 
     def finish(self) -> None:
         """Leave in the model the weights that were validated."""
@@ -182,11 +255,12 @@ class _Training:
             self.model.load_state_dict(self.average.model.state_dict())
 
     def _identity(self) -> dict[str, Any]:
-        return {"seed": self.seed, "data": self.data.fingerprint, "recipe": self.recipe.to_mapping()}
+        return {"seed": self.seed, "data": self.data.fingerprint, "recipe": self.recipe.to_mapping(),
+                "number of processes": self.group.size}  # fmt: skip
 
     def save(self, path: Path) -> None:
         save_checkpoint(path, {
-            "identity": self._identity(), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "identity": self._identity(), "model": self.whole.state_dict(), "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state(),
             "history": [asdict(result) for result in self.history],
         })  # fmt: skip
@@ -197,7 +271,7 @@ class _Training:
         if state is None:
             return
         try:
-            self.model.load_state_dict(state["model"])
+            self.whole.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average is not None:
                 self.average.restore(state["average"])
@@ -205,12 +279,6 @@ class _Training:
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise TrainError("the checkpoint belongs to another network", where=str(path),
                              got=str(error).split("\n")[0], hint=START_OVER) from error  # fmt: skip
-
-
-def _set_drop_path(model: nn.Module, probability: float) -> None:
-    for module in model.modules():
-        if isinstance(getattr(module, DROP_PATH, None), float):
-            setattr(module, DROP_PATH, probability)
 
 
 def _check_finite(loss: float, what: str, epoch: int) -> float:

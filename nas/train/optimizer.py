@@ -56,5 +56,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     fused = weights[0].device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
+    if recipe.optimizer == "rmsprop":  # the decay and epsilon of MnasNet and EfficientNet
+        return torch.optim.RMSprop(groups, lr=recipe.learning_rate, alpha=0.9, eps=1e-3, momentum=recipe.momentum)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum,
                            nesterov=recipe.nesterov and recipe.momentum > 0, fused=fused)  # fmt: skip

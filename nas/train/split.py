@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 
 from nas.errors import DataError
 from nas.train.augment import Augmentation, Normalise, augment
-from nas.train.images import ImageFiles, Images
+from nas.train.images import ImageFiles, Images, take
+from nas.train.parallel import ALONE, Group
+from nas.train.seeding import derive_seed
 
 STATISTICS_SAMPLE = 2048
 """So many files, evenly spaced, give mean and deviation of a streamed split (a split in memory uses all its images)."""
@@ -46,17 +48,29 @@ class Split:
         images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
         return replace(self, images=images, labels=self.labels.to(device))
 
-    def train_batches(self, batch_size: int, how: Augmentation, generator: torch.Generator
+    def train_batches(self, batch_size: int, how: Augmentation, generator: torch.Generator, group: Group = ALONE
                       ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """One shuffled, augmented epoch of (float32 images, labels); ``generator`` lives on the split's device.
 
         No image is left out and no batch is tiny: the epoch is cut into the fewest batches that are not larger than
-        ``batch_size`` (3 where 2 would leave one image over), all of equal size but for one image.
+        ``batch_size`` (3 where 2 would leave one image over), all of equal size but for one image. In a ``group`` of
+        processes each gets its part of every batch, and augments it by numbers of its own.
         """
         order = torch.randperm(len(self), generator=generator, device=self.device)
+        if group.size > 1:
+            generator.manual_seed(derive_seed(generator.initial_seed(), group.rank))
         normalise = Normalise(self.mean, self.std, self.device)
-        for images, labels in self._raw(order.tensor_split(num_batches(len(self), batch_size))):
+        chunks = order.tensor_split(num_batches(len(self), batch_size))
+        for images, labels in self._raw(tuple(map(group.part, chunks))):
             yield augment(images, normalise, how, generator), labels
+
+    def part(self, group: Group) -> Split:
+        """What a process of a group judges: its part of the images, in their order."""
+        if group.size == 1:
+            return self
+        index = group.part(torch.arange(len(self)))
+        return replace(self, images=take(self.images, index.to(self.device) if isinstance(self.images, Tensor) else index),
+                       labels=self.labels[index.to(self.device)])  # fmt: skip
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The split in its own order, not augmented: (float32 images, labels)."""

@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.train.augment import Augmentation, Normalise, augment, cut_out_, random_crop, random_flip
+from nas.train.augment import (
+    Augmentation,
+    Normalise,
+    augment,
+    cut_out_,
+    mix_up,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -70,3 +79,40 @@ def test_normalise_is_the_formula() -> None:
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
     expected = (batch / 255.0 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(Normalise(mean, std, torch.device("cpu"))(batch), expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(least=st.floats(0.01, 1), seed=st.integers(0, 1000))
+def test_resized_crop_shows_a_part_of_the_image_and_nothing_else(least: float, seed: int) -> None:
+    """On a ramp from 0 to 1 the crop's values tell where it was taken: a window of at least the share, never outside."""
+    ramp = torch.linspace(0, 1, 16).expand(5, 1, 16, 16)
+    out = random_resized_crop(torch.cat([ramp, ramp.transpose(2, 3)], 1).clone(), least, generator(seed))
+    assert out.shape == (5, 2, 16, 16)
+    assert float(out.min()) >= -1e-6
+    assert float(out.max()) <= 1 + 1e-6
+    wide = out[:, 0, 0, -1] - out[:, 0, 0, 0]
+    high = out[:, 1, -1, 0] - out[:, 1, 0, 0]
+    assert bool((wide > 0).all())
+    assert bool((wide * high <= 1.001).all())
+    torch.testing.assert_close(out[:, 0, 0], out[:, 0, 9])
+
+
+def test_a_crop_of_the_whole_is_nearly_the_image() -> None:
+    batch = torch.rand(30, 3, 16, 16, generator=generator(1))
+    out = random_resized_crop(batch, 1.0, generator())
+    wholes = [torch.allclose(o, b, atol=1e-5) for o, b in zip(out, batch, strict=True)]
+    assert not all(wholes), "the shape of the part varies"
+    torch.testing.assert_close(out.mean(), batch.mean(), atol=0.02, rtol=0)
+
+
+def test_mixup_is_a_weighted_mean_with_the_neighbour() -> None:
+    batch = torch.rand(4, 1, 2, 2, generator=generator(1))
+    torch.testing.assert_close(mix_up(batch, 0.75)[1], 0.75 * batch[1] + 0.25 * batch[0])
+    torch.testing.assert_close(mix_up(batch, 0.75)[0], 0.75 * batch[0] + 0.25 * batch[3])
+    assert torch.equal(mix_up(batch, 1.0), batch)
+
+
+def test_images_are_scaled_last() -> None:
+    how = Augmentation(crop_padding=1, resized_crop=0.5, cutout=3, size=4)
+    out = augment(images(6, 3, 8), Normalise((0.5,) * 3, (0.2,) * 3, torch.device("cpu")), how, generator())
+    assert out.shape == (6, 3, 4, 4)

@@ -16,6 +16,8 @@ RECIPES = {
     "sgd": Recipe(epochs=4, batch_size=32),
     "adamw": Recipe(epochs=4, batch_size=32, optimizer="adamw", learning_rate=3e-3),
     "average": Recipe(epochs=4, batch_size=32, ema=0.9, drop_path=0.1),
+    "all": Recipe(epochs=4, batch_size=32, ema=0.9, mixup=0.4, cutout=2, resized_crop=0.5, optimizer="rmsprop",
+                  learning_rate=0.002, first_strength=0.5, stages=2),
 }
 
 

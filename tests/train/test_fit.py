@@ -45,6 +45,8 @@ VARIANTS = {
                                                 schedule="linear"),
     "average": replace(FAST, ema=0.9),
     "cutout": replace(FAST, cutout=3, crop_padding=0),
+    "mixup": replace(FAST, mixup=0.2), "resized crop": replace(FAST, resized_crop=0.5, crop_padding=0),
+    "rmsprop, exponential": replace(FAST, optimizer="rmsprop", schedule="exponential", learning_rate=0.005),
 }  # fmt: skip
 
 
@@ -139,13 +141,13 @@ class WithExtras(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net, self.aux = net, nn.Linear(64, 10)
-        self.drop_path = 0.0
+        self.drop_prob = 0.0
         self.told: list[float] = []
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if not self.training:
             return self.net(x)
-        self.told.append(self.drop_path)
+        self.told.append(self.drop_prob)
         return self.net(x), self.aux(x.flatten(1))
 
 
@@ -158,6 +160,55 @@ def test_auxiliary_head_and_drop_path(few_digits: Dataset, make_net: Make) -> No
     assert sorted(set(net.told)) == pytest.approx([0.0, 0.1, 0.2])
     assert not torch.equal(net.aux.weight, before)
     assert torch.equal(without.aux.weight, before)
+
+
+def test_images_and_dropout_grow_by_stages(few_digits: Dataset) -> None:
+    class Look(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.dropout = nn.Linear(1, 10), nn.Dropout(0.4)
+            self.seen: list[tuple[int, float]] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                self.seen.append((x.shape[-1], round(self.dropout.p, 6)))
+            scores: Tensor = self.net(x.mean((2, 3)))
+            return scores
+
+    net = Look()
+    fit(net, few_digits, Recipe(epochs=4, batch_size=64, stages=2, first_size=0.5, first_strength=0.25))
+    assert net.seen == [(4, 0.1)] * 4 + [(8, 0.4)] * 4
+    assert net.dropout.p == 0.4
+
+
+def test_a_network_of_one_size_is_refused_before_it_is_trained(few_digits: Dataset, make_net: Make) -> None:
+    with pytest.raises(TrainError, match="does not take images of this size"):
+        fit(make_net(), few_digits, replace(FAST, stages=2, first_size=0.5))
+
+
+def test_mixup_mixes_labels_as_it_mixes_images(few_digits: Dataset) -> None:
+    """A network that says nothing has the same loss for every label: mixing leaves it."""
+    class Silent(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.flatten(1)) * 0
+
+    result = fit(Silent(64, 10), few_digits, replace(FAST, epochs=1, mixup=1.0))
+    assert result.last.train_loss == pytest.approx(2.302585, abs=1e-5)
+
+
+def test_the_best_weights_are_kept(few_digits: Dataset, make_net: Make, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    kept: list[tuple[float, dict[str, Tensor]]] = []
+    net = make_net()
+
+    def on_epoch(epoch: EpochResult) -> None:
+        kept.append((epoch.val_accuracy, torch.load(path, weights_only=True)))
+
+    result = fit(net, few_digits, replace(FAST, epochs=4, learning_rate=0.8), best=path, on_epoch=on_epoch)
+    best = make_net(5)
+    best.load_state_dict(torch.load(path, weights_only=True))
+    assert evaluate(best, few_digits.validation)[0] == result.best.val_accuracy == max(accuracy for accuracy, _ in kept)
+    assert result.best.epoch == [accuracy for accuracy, _ in kept].index(result.best.val_accuracy)
 
 
 def test_streamed_training(tmp_path: Path) -> None:

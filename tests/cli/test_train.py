@@ -1,0 +1,167 @@
+"""``nas train``: pages and trials trained to the end, killed and gone on with, in one process and in two."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.cli import main
+from tests.cli.driver import begin, environment, wait_until
+
+PAGE = "{name: net, network: [{op: conv_bn_act, kernel_size: 3, out_channels: 8}, global_avg_pool, classifier]}"
+RECIPE = "{epochs: 2, batch_size: 20, ema: 0.9, mixup: 0.2, drop_path: 0.1, aux_weight: 0.4}"
+
+
+@pytest.fixture
+def place(here: Path) -> Path:
+    (here / "net.yaml").write_text(PAGE)
+    (here / "short.yaml").write_text(RECIPE)
+    return here
+
+
+def test_a_page_is_trained_and_exported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["train", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "out=t"]
+    assert main([*line, "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert "epoch 2 of 2" in err
+    assert document["weights"] == "fully trained"
+    assert document["epochs"] == 2
+    assert not document["interrupted"]
+    source = (place / "t" / "export" / "network.py").read_text()
+    for part in ("Weights: fully trained: recipe short, 2 epochs on tiny", "on the test split", "nas train net.yaml"):
+        assert part in " ".join(source.split())
+    stored = json.loads((place / "t" / "metrics.json").read_text())
+    assert document["test_accuracy"] == stored["test_accuracy"]
+    proof = subprocess.run([sys.executable, "t/export/test_network.py"], cwd=place, check=False, capture_output=True)
+    assert proof.returncode == 0
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "epoch 1 of 2: loss" not in said, "a finished training is not repeated"
+    assert "fully trained" in said
+
+
+def test_a_trial_is_trained_at_the_size_it_is_deployed_at(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    (tmp_path / "short.yaml").write_text(RECIPE)
+    words = ["epochs=1", f"recipe={tmp_path / 'short.yaml'}", f"out={tmp_path / 't'}", "--json"]
+    assert main(["train", "done", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["weights"] == "trained for 1 of the recipe's 2 epochs"
+    assert main(["best", "done", "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert document["name"] == f"done-{best['trial']}"
+    assert document["num_params"] == best["num_params"]
+    assert "Found in the space" in (tmp_path / "t" / "export" / "network.py").read_text()
+
+
+def test_other_data_and_another_size(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["train", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "epochs=1", "deploy=width=2,input=1x12x12", "--json"]
+    assert main(line) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["out"] == "results/trained/net-tiny-short"
+    page = (place / document["out"] / "architecture.yaml").read_text()
+    assert "input: [1, 12, 12]" in page
+
+
+T = ["train", "net.yaml", "data=tiny.npz"]
+
+
+@pytest.mark.parametrize(("argv", "says"), [
+    (["train"], "needs WHAT"), (["train", "net.yaml"], "data is missing"),
+    (["train", "darts_v2_cifa", "data=digits"], "darts_v2_cifar"),
+    ([*T, "recipe=cifra"], "Did you mean 'cifar'"), ([*T, "recipe=none.yaml"], "no such recipe"), ([*T, "epochs=0"], "epochs"),
+    ([*T, "batch_size=1"], "batch_size"), ([*T, "budget=3trials"], "wall time"), ([*T, "budget=x"], "not a budget"),
+    ([*T, "device=tpu"], "device=tpu"), ([*T, "deploy=widht=1"], "Did you mean 'width'"), ([*T, "trial=3"], "no such run"),
+    ([*T, "deploy=input=1x8x9"], "square"), ([*T, "deploy=num_classes=7"], "3 classes"),
+    ([*T, "deploy=input=3x8x8"], "3x8x8"), ([*T, "seed=-1"], "seed"), (["train", "many.yaml", "data=tiny.npz"], "search space"),
+    ([*T, "formats=onxx"], "unknown format"), ([*T, "out=tiny.npz/x"], "cannot be written"),
+])  # fmt: skip
+def test_a_wrong_line_is_told(place: Path, argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(place.rglob("*"))
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("nas: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_an_interrupt_is_told_and_the_same_command_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nas.report.training import Lines
+
+    def press(self: Lines, epoch: object, epochs: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "__call__", press)
+        assert main([*T, "recipe=short.yaml", "out=t"]) == 130
+    assert "the same command goes on" in capsys.readouterr().out
+    assert main([*T, "recipe=short.yaml", "out=t"]) == 0
+
+
+def states(folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [torch.load(folder / name, weights_only=True) for name in ("best.pt", "last.pt")]
+
+
+def equal(a: Path, b: Path) -> bool:
+    return all(torch.equal(x[key], y[key]) for x, y in zip(states(a), states(b), strict=True) for key in x)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_weights(place: Path) -> None:
+    line = ["train", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "epochs=60", "seed=3"]
+    assert main([*line, "out=whole"]) == 0
+    checkpoint = place / "part" / "checkpoint.pt"
+
+    def saved() -> int:
+        return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+
+    for _ in range(2):
+        before = saved()
+        driver = begin(*line, "out=part", cwd=place)
+        wait_until(lambda before=before: saved() != before, driver)
+        time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.communicate()
+    assert not (place / "part" / "metrics.json").exists()
+    assert main([*line, "out=part"]) == 0
+    assert equal(place / "whole", place / "part")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without batch norm the averaged gradients are those of one process; with it, an auxiliary head and a plan, it runs."""
+    (place / "plain.yaml").write_text("{name: plain, network: [{op: conv, kernel_size: 3, out_channels: 8}, relu, "
+                                      "global_avg_pool, classifier]}")
+    (place / "plain_recipe.yaml").write_text("{epochs: 3, batch_size: 21, crop_padding: 0, ema: 0.9}")
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "nas", "train"]
+    line = ["plain.yaml", "data=tiny.npz", "recipe=plain_recipe.yaml"]
+    how = {"cwd": place, "env": environment(), "capture_output": True, "text": True, "timeout": 100}
+    ran = subprocess.run([*run, *line, "out=two", "--json"], **how)
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert document["conditions"]["processes"] == 2
+    assert main(["train", *line, "out=one"]) == 0
+    for one, two in zip(states(place / "one"), states(place / "two"), strict=True):
+        for key in one:
+            torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-6)
+    one, two = (json.loads((place / folder / "metrics.json").read_text())["curve"] for folder in ("one", "two"))
+    for figure in ("train_loss", "val_accuracy", "val_loss"):
+        assert [epoch[figure] for epoch in one] == pytest.approx([epoch[figure] for epoch in two], rel=1e-5)
+    line = ["net.yaml", "data=tiny.npz", "recipe=short.yaml", "budget=1h", "out=three"]
+    ran = subprocess.run([*run, *line], **how)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("fully trained") == 1
