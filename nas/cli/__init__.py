@@ -63,8 +63,9 @@ VERBS = {
             usage="nas show SPACE|ARCHITECTURE|RUN [key=value ...]", words=("what",), run=_late("show"),
             keys={"input": "an architecture's input, e.g. 3x64x64", "num_classes": "an architecture's classes",
                   "width": "multiplier of its channels", "depth": "multiplier of its repeats",
+                  "svg": "a file for a picture of the cells and the network (also --svg FILE); a space's is of one sample",
                   "network.LAYER.WORD": "another value for a word of the page, e.g. network.stage1.repeat=4", **PLUGINS},
-            repeatable=("plugins",), open_keys="network.",
+            repeatable=("plugins",), options=("svg",), open_keys="network.",
             flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
         ),
         Verb(
