@@ -69,6 +69,21 @@ VERBS = {
             flags={"layers": "a line for every operation"}, example="nas show nasnet_a_cifar --layers",
         ),
         Verb(
+            name="report", summary="Write a run's report as one HTML page, or serve it while the run goes on.",
+            usage="nas report RUN [out=FILE] [front=FILE] [--serve] [port=PORT]", words=("run",), run=_late("report"),
+            keys={"out": "the page (default report.html in the run's folder)",
+                  "front": "also a picture of the front alone: .svg, .png or .pdf",
+                  "port": "of --serve, on this machine's loopback address (default 8571; 0 takes a free one)", **PLUGINS},
+            flags={"serve": "show the report in a browser while the run goes on"}, repeatable=("plugins",),
+            example="nas report nasnet_cell-20260101-120000",
+        ),
+        Verb(
+            name="compare", summary="Compare runs of the same objectives: a table, and a page with their fronts.",
+            usage="nas compare RUN RUN ... [out=FILE]", words=("run", "run", *(f"run{i}?" for i in range(3, 13))),
+            run=_late("compare"), keys={"out": "a page with the fronts and their growth", **PLUGINS}, repeatable=("plugins",),
+            example="nas compare first_run second_run out=both.html",
+        ),
+        Verb(
             name="measure", summary="Measure a network's latency on a device, with its own error and the memory it needs.",
             usage="nas measure ARCHITECTURE|RUN [target=cpu] [batch=1] [runtime=eager] [key=value ...]", words=("what",),
             run=_late("measure"),

@@ -78,7 +78,7 @@ def _style() -> str:
 def _columns(drawn: list[Drawn]) -> list[list[Drawn]]:
     """The first alone; the others from top to bottom in columns about as high as the picture will be wide."""
     area = sum(d.width * d.height for d in drawn)
-    limit = max(*(d.height for d in drawn), (0.7 * area) ** 0.5)
+    limit = max(*(d.height for d in drawn), area**0.5)
     columns: list[list[Drawn]] = [[drawn[0]]]
     height = limit
     for one in drawn[1:]:
