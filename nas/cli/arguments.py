@@ -34,7 +34,7 @@ class Verb:
 
     ``words`` names the positional words (a trailing ``?`` makes one optional); ``keys`` says what each key means; ``run``
     returns the document that ``--json`` prints, having printed what a person reads otherwise; keys that begin with
-    ``open_keys`` need no description.
+    ``open_keys`` need no description; those in ``options`` may also be written ``--key FILE``.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Verb:
     keys: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     repeatable: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     open_keys: str = "\0"
 
 
@@ -55,8 +56,14 @@ def parse_arguments(verb: Verb, argv: Sequence[str]) -> Arguments:
     keys: dict[str, Any] = {}
     flags: set[str] = set()
     known_flags = {"json": "", **verb.flags}
-    for argument in argv:
-        if argument.startswith("-"):
+    rest = iter(argv)
+    for argument in rest:
+        if argument.startswith("--") and (name := argument[2:].partition("=")[0]) in verb.options:
+            value = argument.partition("=")[2] or next(rest, "")
+            if not value:
+                raise UsageError(f"--{name} has no value", expected=f"--{name} FILE, {verb.keys[name]}")
+            _add_key(verb, keys, name, value)
+        elif argument.startswith("-"):
             name = argument.lstrip("-")
             if name not in known_flags or not argument.startswith("--"):
                 raise UsageError(f"unknown flag of nas {verb.name}", got=argument,

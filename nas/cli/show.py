@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,19 +25,50 @@ STATES = ("completed", "failed", "duplicate", "stopped", "running")
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
-    what = arguments.words[0]
+    what, svg = arguments.words[0], arguments.get("svg")
     try:
         changes = {key: yaml.safe_load(value) for key, value in arguments.keys.items() if "." in key}
         page = load_page(what, changes)
     except NasError as error:
         document = _run_document(what, error)
-        if not arguments.json:
-            print(_run_text(document))
-        return document
-    document, text = _space(page) if isinstance(page, SearchSpace) else _architecture(page, arguments)
+        text = _run_text(document)
+        if svg is not None:
+            _draw(svg, *_best_of(what))
+    else:
+        document, text = _space(page) if isinstance(page, SearchSpace) else _architecture(page, arguments)
+        if svg is not None:
+            _draw(svg, *_member(page, arguments))
+    if svg is not None:
+        document["svg"], text = svg, f"{text}\n\npicture: {svg}"
     if not arguments.json:
         print(text)
     return document
+
+
+def _member(page: SearchSpace | Architecture, arguments: Arguments) -> tuple[Graph, str]:
+    """What is drawn of a page: the architecture, or a sample of the space."""
+    if isinstance(page, Architecture):
+        return lower(page, size_of(arguments)), page.name
+    return lower(page.sample(random.Random(0)), size_of(arguments)), f"{page.name}: a sample, drawn with seed 0"
+
+
+def _best_of(what: str) -> tuple[Graph, str]:
+    """A run's best network, at the size to deploy."""
+    from nas.search.archive import open_archive
+
+    with open_archive(what) as archive:
+        record = archive.pick("best")
+        return lower(archive.study.space.architecture(record.decisions), archive.deploy), f"{what}: trial {record.number}"
+
+
+def _draw(file: str, graph: Graph, title: str) -> None:
+    """Write the picture. Raises UsageError when the file cannot be written."""
+    from nas.report.picture import picture
+
+    try:
+        Path(file).write_text(picture(graph, title), encoding="utf-8")
+    except OSError as error:
+        raise UsageError("the picture cannot be written", where=file, got=error.strerror) from None
 
 
 def _space(space: SearchSpace) -> tuple[dict[str, Any], str]:

@@ -17,6 +17,7 @@ from nas.export.proof import PROOF, REFERENCE, TEST, fill
 from nas.net.graph import Graph
 from nas.net.lower import lower
 from nas.net.render import Head, render
+from nas.report.picture import picture
 from nas.space.search_space import Architecture
 from nas.space.spec import Spec
 from nas.space.unparse import to_yaml
@@ -28,8 +29,9 @@ FORMATS = ("py", "safetensors", "onnx", "pt2")
 """What ``formats`` may list. ``py`` is always written: the others are made from it."""
 
 SOURCE, PAGE, WEIGHTS, METRICS, REQUIREMENTS = "network.py", "architecture.yaml", "weights.pt", "metrics.json", "requirements.txt"
+PICTURE = "cell.svg"
 _OTHERS = ("weights.safetensors", "network.onnx", "network.pt2")
-_KNOWN = (SOURCE, WEIGHTS, PAGE, METRICS, REQUIREMENTS, TEST, REFERENCE, *_OTHERS)
+_KNOWN = (SOURCE, WEIGHTS, PAGE, METRICS, PICTURE, REQUIREMENTS, TEST, REFERENCE, *_OTHERS)
 _CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 
@@ -115,6 +117,7 @@ def _write(
     output = check_source(graph, network.eval(), example)
     (made / PAGE).write_text(to_yaml(spec), encoding="utf-8")
     (made / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
+    (made / PICTURE).write_text(picture(graph, spec.name), encoding="utf-8")
     (made / REQUIREMENTS).write_text("torch>=2.6\n", encoding="utf-8")
     (made / TEST).write_text(PROOF, encoding="utf-8")
     stored = {"input": example, "output": output, "num_params": graph.num_params, "made_with": _environment()}

@@ -47,7 +47,8 @@ WRONG = [
     (["best", "none"], "no such run"), (["best"], "needs RUN"), (["show"], "needs WHAT"),
     (["show", "nasnet_cel"], "Did you mean 'nasnet_cell'"),
     (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"),
-    (["show", "tiny.npz"], "tiny.npz"),
+    (["show", "tiny.npz"], "tiny.npz"), (["show", "nasnet_a_cifar", "--svg"], "--svg FILE"),
+    (["show", "nasnet_a_cifar", "svg=no/where.svg"], "cannot be written"),
     (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"),
     (["ops", "sepconv"], "sep_conv"),
 ]  # fmt: skip
@@ -132,3 +133,13 @@ def test_a_closed_pipe_is_no_error():
                           env=environment(), capture_output=True, text=True)  # fmt: skip
     assert done.stdout.startswith("operation")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["--svg", "p.svg"], ["--svg=p.svg"], ["svg=p.svg"]])
+@pytest.mark.parametrize("what", ["lenet_5", "darts", "results/done"])
+def test_show_draws_a_picture(what, words, finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    what = str(finished / what) if "/" in what else what
+    assert main(["show", what, *words]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("picture: p.svg")
+    assert (tmp_path / "p.svg").read_text(encoding="utf-8").startswith("<svg ")

@@ -53,7 +53,8 @@ def run_proof(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_folder_proves_itself(spec: Spec, tmp_path: Path, trained: bool) -> None:
     weights = weights_of(spec, tmp_path / "w.pt") if trained else None
     exported = export_folder(spec, tmp_path / "out", head=HEAD, metrics={"a": 1}, weights=weights)
-    names = {"network.py", "architecture.yaml", "metrics.json", "requirements.txt", "test_network.py", "test_network.pt"}
+    names = {"network.py", "architecture.yaml", "metrics.json", "cell.svg", "requirements.txt", "test_network.py",
+             "test_network.pt"}  # fmt: skip
     assert {p.name for p in exported.files} == names | ({"weights.pt"} if trained else set())
     assert not list(tmp_path.glob(".out*"))
     assert parse_file(exported.folder / "architecture.yaml") == spec

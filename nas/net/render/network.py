@@ -14,12 +14,13 @@ from itertools import takewhile
 from typing import Any
 
 from nas.net.graph import Call, Graph
+from nas.net.regroup import regroup
 from nas.net.render.forward import forward_lines
 from nas.net.render.layout import WIDTH, call, flat, lay_out, prose
 from nas.net.render.merge import EMPTY, Different, Expr, Kind, Merged, Param, Piece, merge
 from nas.net.render.source import Imported, Sources, names_in
 from nas.net.render.tree import check_inputs, construct, dictionary, fill_gaps, module_list, plant
-from nas.net.render.units import Classes, Maker, Step, Unit, maker_of, regroup
+from nas.net.render.units import Classes, Maker, Step, Unit, maker_of
 from nas.ops import Sketch
 
 _TAKEN = frozenset({"Network", "OrderedDict", "Tensor", "F", "build", "nn", "torch"})

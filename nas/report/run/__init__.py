@@ -1,0 +1,1 @@
+"""A run as data: what its report shows, read from its archive."""
