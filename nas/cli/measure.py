@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from nas.cli.arguments import Arguments
 from nas.cli.show import size_of
 from nas.errors import NasError, UsageError, nearest
-from nas.measure.device import find_device, lock_name
-from nas.measure.latency import DTYPES, Latency, measure_latency
-from nas.measure.lock import device_lock
+from nas.measure.conditions import DTYPES
+from nas.measure.latency import Latency
 from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
+from nas.measure.metrics import throughput
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
+from nas.measure.target import is_remote, measure_at
 from nas.net.build import build
 from nas.net.graph import Graph
 from nas.net.lower import lower
@@ -32,14 +31,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     options, limits = options_of(arguments), _limits(arguments)
     wait = _number(arguments, "wait", 60.0, least=0)
     reference = arguments.get("reference")
-    channels, height, width = graph.inputs[0][1]
-    network = build(graph)
-    with device_lock(lock_name(find_device(options["device"])), timeout_s=wait):
-        latency = measure_latency(network, (channels, height, width), **options, limits=limits,
-                                  anchors=Anchors(reference) if reference is not None else None)  # fmt: skip
-        memory = _memory(graph, network, latency)
+    target = options.pop("device")
+    latency = measure_at(target, graph, **options, limits=limits, wait_s=wait,
+                         anchors=Anchors(reference) if reference is not None else None)  # fmt: skip
+    memory = _memory(target, graph, latency)
     document: dict[str, Any] = {
-        "name": name, "latency": latency.to_mapping(), "throughput_per_s": 1000 * latency.batch / latency.median_ms,
+        "name": name, "target": target, "latency": latency.to_mapping(), "throughput_per_s": throughput(latency),
         "memory": memory, "num_params": graph.num_params, "macs": graph.macs,
     }  # fmt: skip
     if not arguments.json:
@@ -47,10 +44,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return document
 
 
-def _memory(graph: Graph, network: nn.Module, latency: Latency) -> dict[str, int | None]:
-    dtype, batch = DTYPES[latency.dtype], latency.batch
+def _memory(target: str, graph: Graph, latency: Latency) -> dict[str, int | None]:
+    dtype, batch, network = DTYPES[latency.dtype], latency.batch, build(graph)
     peak = None
-    if latency.device != "cpu":
+    if latency.device != "cpu" and not is_remote(target):
         peak = peak_bytes(network, latency.input_shape, device=latency.device, batch=batch, dtype=dtype)
     return {
         "weight_bytes": weight_bytes(network, dtype), "activation_bytes": activation_bytes(graph, batch, dtype),
@@ -122,6 +119,7 @@ def _number(words: Arguments | Mapping[str, str], key: str, default: float, leas
 
 def _text(document: dict[str, Any], latency: Latency) -> str:
     memory, ms = document["memory"], "{:.4g}".format
+    elsewhere = f"{document['target']}: " * is_remote(document["target"])
     shape = "x".join(map(str, latency.input_shape))
     half = (latency.high_ms - latency.low_ms) / 2
     layout = f"{latency.memory_format}{', batch norms folded' * latency.batch_norm_folded}{', CUDA graph' * latency.graph}"
@@ -138,7 +136,7 @@ def _text(document: dict[str, Any], latency: Latency) -> str:
         (f"{latency.confidence:.0%} interval of the median", f"{ms(latency.low_ms)} to {ms(latency.high_ms)} ms"),
         ("single runs", f"95th percentile {ms(latency.p95_ms)} ms, interquartile range {ms(latency.iqr_ms)} ms"),
         ("samples", kept),
-        ("device", f"{latency.device_name}{clock}, {latency.threads} thread{'s' * (latency.threads > 1)}{cores}"),
+        ("device", f"{elsewhere}{latency.device_name}{clock}, {latency.threads} thread{'s' * (latency.threads > 1)}{cores}"),
         ("runtime", f"{latency.runtime} {latency.runtime_version} (torch {latency.torch_version}), {latency.dtype}, {layout}"),
         ("drift", f"the reference ran {drift} than in quiet times; corrected"),
         ("memory", held + peak),

@@ -6,24 +6,22 @@ run is timed. A number travels with its conditions: see :class:`Latency`.
 
 from __future__ import annotations
 
-import copy
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import UnionType
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
 from nas.errors import MeasureError
-from nas.measure.device import Run, Timer, clock_mhz, device_name, find_device, quiet
+from nas.measure.conditions import Conditions, Model
+from nas.measure.device import Run, Timer, clock_mhz, device_name, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
-from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
-from nas.measure.runtime import Runtime, find_runtime
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+from nas.measure.reference import Anchors
 
 BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
@@ -77,66 +75,34 @@ class Latency:
         """Plain values by field name, as JSON holds them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    @classmethod
+    def from_mapping(cls, words: Mapping[str, Any]) -> Latency:
+        """The inverse. Raises MeasureError for other words or kinds of values than :meth:`to_mapping` gives."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in words.items()}
+        kinds = get_type_hints(cls)
+        wrong = sorted({*kinds} ^ {*values}) or sorted(k for k, v in values.items() if not _fits(v, kinds[k]))
+        if wrong:
+            raise MeasureError("this is not a latency", expected="the words of nas.measure.latency.Latency", got=", ".join(wrong))
+        return cls(**values)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Conditions:
-    device: torch.device
-    batch: int
-    threads: int
-    dtype: str
-    memory_format: str
-    graph: bool
-    runtime: Runtime
-
-    @property
-    def key(self) -> str:
-        """What the reference's quiet time depends on."""
-        engine = [] if self.runtime.in_torch else [f"{self.runtime.name} {self.runtime.version()}"]
-        words = (device_name(self.device), f"{self.threads} threads", self.dtype, self.memory_format,
-                 "graph" if self.graph else "eager", f"torch {torch.__version__}", *engine)  # fmt: skip
-        return ", ".join(words)
-
-    def reference(self) -> Run:
-        """The reference network, ready to run.
-
-        An engine that takes ONNX runs it too: over 8 random networks in ONNX Runtime, two processes then differed by
-        1.3 % (median; beside a training process 1.8 %), and by 9.0 % (7.5 %) when paired with the reference in torch.
-        What torch compiles is paired with the eager one: it calls the same kernels, and compiling forgets the last.
-        """
-        if self.runtime.in_torch:
-            return self.prepare(reference_net(), REFERENCE_SHAPE, 1, find_runtime("eager"))
-        return _converted_reference(self)
-
-    def prepare(self, model: nn.Module, shape: tuple[int, ...], batch: int, runtime: Runtime) -> Run:
-        """A copy of the model on the device with a fixed random input, as something to call."""
-        dtype, layout = DTYPES[self.dtype], MEMORY_FORMATS[self.memory_format]
-        data = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-        data = data.to(device=self.device, dtype=dtype)
-        data = data.contiguous(memory_format=layout) if data.dim() == 4 else data
-        try:
-            net = copy.deepcopy(model).eval().to(device=self.device, dtype=dtype)
-            net = net.to(memory_format=layout)  # type: ignore[call-overload]
-            net(data)
-            if self.graph:
-                return _captured(net, data)
-            run = runtime.prepare(net, data, self.threads)
-            run()
-            return run
-        except MeasureError:
-            raise
-        except Exception as error:  # the network's own code may raise anything
-            raise MeasureError(f"the network does not run on {self.device} in {self.dtype}: {_first_line(error)}",
-                               expected=f"a network that takes an input {(batch, *shape)}") from error  # fmt: skip
+    def in_unit(self, reference_ms: float) -> Latency:
+        """The same measurement with another quiet time of the reference for its unit."""
+        factor = reference_ms / self.reference_ms
+        scaled = {name: getattr(self, name) * factor for name in ("median_ms", "low_ms", "high_ms", "iqr_ms", "p95_ms")}
+        return replace(self, **scaled, reference_ms=reference_ms, reference_drift=(1 + self.reference_drift) / factor - 1)
 
 
-@lru_cache(maxsize=4)
-def _converted_reference(conditions: _Conditions) -> Run:
-    """Kept, because converting it takes seconds."""
-    return conditions.prepare(reference_net(), REFERENCE_SHAPE, 1, conditions.runtime)
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a plain value is of an annotated kind; whole numbers pass for floats, only finite ones do."""
+    kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
+    types = {getattr(k, "__origin__", k) for k in kinds}
+    if type(value) in {int, float} and float in types:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) in types
 
 
 def measure_latency(
-    model: nn.Module, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
+    model: Model, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
     dtype: str = "float32", memory_format: str | None = None, fold_batch_norm: bool = False, graph: bool = False,
     runtime: str = "eager", cores: Sequence[int] | None = None, limits: Limits | None = None, anchors: Anchors | None = None,
 ) -> Latency:  # fmt: skip
@@ -145,16 +111,17 @@ def measure_latency(
     A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or
     on CUDA by replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch
     runs the network, unless said otherwise, and ``contiguous`` in engines that take ONNX;
-    ``fold_batch_norm`` folds batch norms into the convolutions before them. ``cores`` pins the thread. Measurements
-    that are to be compared share ``anchors``; the default is one record per process. Take ``device_lock`` around the
-    call when others may measure. Raises MeasureError when the conditions do not exist here, when the network does not
-    run, or when the timings are not to be believed.
+    ``fold_batch_norm`` folds batch norms into the convolutions before them (of a file it says that they
+    were). ``cores`` pins the thread. Measurements that are to be compared share ``anchors``; the default is one record
+    per process. Take ``device_lock`` around the call when others may measure. Raises MeasureError when the conditions do
+    not exist here, when the network does not run, or when the timings are not to be believed.
     """
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
-    engine = find_runtime(runtime)
-    conditions = _conditions(device, batch, threads, dtype, memory_format, graph, engine)
-    model = fold_batch_norms(model) if fold_batch_norm else model
+    conditions = Conditions.of(device=device, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format, graph=graph,
+                               runtime=runtime)  # fmt: skip
+    engine = conditions.runtime
+    model = fold_batch_norms(model) if fold_batch_norm and isinstance(model, nn.Module) else model
     with quiet(conditions.device, threads, cores, engine.inline) as timer:
         net = conditions.prepare(model, input_shape, batch, engine)
         reference = conditions.reference()
@@ -175,51 +142,6 @@ def measure_latency(
         torch_version=torch.__version__, clock_mhz=mhz,
         seconds=time.perf_counter() - start,
     )  # fmt: skip
-
-
-def _format(runtime: Runtime, asked: str | None) -> str:
-    if runtime.in_torch:
-        return asked or "channels_last"
-    if asked not in {None, "contiguous"}:
-        raise MeasureError(f"{runtime.name} lays tensors out by itself", expected="memory_format=contiguous", got=asked)
-    return "contiguous"
-
-
-def _conditions(device: str, batch: int, threads: int, dtype: str, memory_format: str | None, graph: bool,
-                runtime: Runtime) -> _Conditions:  # fmt: skip
-    memory_format = _format(runtime, memory_format)
-    for what, word, known in (("dtype", dtype, DTYPES), ("memory format", memory_format, MEMORY_FORMATS)):
-        if word not in known:
-            raise MeasureError(f"unknown {what}", expected=" or ".join(known), got=word)
-    for what, count in (("batch", batch), ("threads", threads)):
-        if count < 1:
-            raise MeasureError(f"{what} must be at least 1", got=count)
-    found = find_device(device)
-    if graph and found.type != "cuda":
-        raise MeasureError("graph replay exists on CUDA only", got=device)
-    if graph and runtime.name != "eager":
-        raise MeasureError("graph replay is for the eager network", got=f"runtime={runtime.name}")
-    return _Conditions(device=found, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format,
-                       graph=graph, runtime=runtime)  # fmt: skip
-
-
-def _captured(net: nn.Module, data: torch.Tensor) -> Run:
-    """The network's kernels as one CUDA graph; what it returns is replayed into the same memory."""
-    new_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
-    stream = new_stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries choose their kernels before the capture, on a stream of their own
-        for _ in range(3):
-            net(data)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = net(data)
-
-    def replay(kept: object = (net, data, output)) -> None:  # the graph reads and writes their memory
-        graph.replay()
-
-    return replay
 
 
 def _turns(timer: Timer, reference: Run, net: Run) -> Turn:
@@ -247,9 +169,3 @@ def _calibrate(timer: Timer, reference: Run) -> float:
         raise MeasureError("the reference could not be timed: its runs were interrupted by other processes",
                            hint="Wait until the device is quiet.")  # fmt: skip
     return seconds
-
-
-def _first_line(error: BaseException) -> str:
-    """What the error says first; a line that ends in a colon is told with the next one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

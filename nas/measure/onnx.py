@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,13 @@ _PROVIDERS = {
     "CUDAExecutionProvider": "pip install onnxruntime-gpu",
     "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """A network as a file's content: one input ``x`` of a fixed shape, one output ``y``."""
+
+    content: bytes = field(repr=False)
 
 
 def to_onnx(net: nn.Module, data: Tensor) -> bytes:
@@ -44,7 +52,7 @@ def to_onnx(net: nn.Module, data: Tensor) -> bytes:
     return content
 
 
-def onnxruntime_run(net: nn.Module, data: Tensor, threads: int, provider: str) -> Run:
+def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, provider: str) -> Run:
     """A run by ONNX Runtime on one of its execution providers; the input and the output stay where they are."""
     ort = optional("onnxruntime", "pip install 'nas[onnx]'")
     if provider not in ort.get_available_providers():
@@ -56,7 +64,7 @@ def onnxruntime_run(net: nn.Module, data: Tensor, threads: int, provider: str) -
     if threads > 1:  # its own threads; the calling one flushes already, and would go on after the measurement
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
-        session = ort.InferenceSession(to_onnx(net, data), options, providers=[provider])
+        session = ort.InferenceSession(_content(net, data), options, providers=[provider])
     except MeasureError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base
@@ -73,7 +81,7 @@ def onnxruntime_run(net: nn.Module, data: Tensor, threads: int, provider: str) -
     return run
 
 
-def openvino_run(net: nn.Module, data: Tensor, threads: int) -> Run:
+def openvino_run(net: nn.Module | OnnxModel, data: Tensor, threads: int) -> Run:
     """A run by OpenVINO on the CPU, one request at a time (its latency mode)."""
     openvino = optional("openvino", "pip install 'nas[openvino]'")
     if data.device.type != "cpu":
@@ -84,7 +92,7 @@ def openvino_run(net: nn.Module, data: Tensor, threads: int) -> Run:
                 "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": precision}  # fmt: skip
     try:
         core = openvino.Core()
-        request = core.compile_model(core.read_model(io.BytesIO(to_onnx(net, data))), "CPU", settings).create_infer_request()
+        request = core.compile_model(core.read_model(io.BytesIO(_content(net, data))), "CPU", settings).create_infer_request()
         request.set_input_tensor(openvino.Tensor(data.contiguous().numpy(), shared_memory=True))
     except RuntimeError as error:
         raise MeasureError(f"OpenVINO cannot run the network: {str(error).splitlines()[0]}") from error
@@ -94,6 +102,10 @@ def openvino_run(net: nn.Module, data: Tensor, threads: int) -> Run:
         return request
 
     return run
+
+
+def _content(net: nn.Module | OnnxModel, data: Tensor) -> bytes:
+    return net.content if isinstance(net, OnnxModel) else to_onnx(net, data)
 
 
 def optional(package: str, install: str) -> Any:

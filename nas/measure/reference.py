@@ -76,6 +76,13 @@ class Anchors:
             self._known |= _read(self._path)
         return self._known.get(key)
 
+    @property
+    def known(self) -> dict[str, float]:
+        """All quiet seconds by conditions."""
+        if self._path is not None and self._path.exists():
+            self._known |= _read(self._path)
+        return dict(self._known)
+
     def record(self, key: str, seconds: float) -> float:
         """Enter a calibration, unless another process was first; the value that holds from now on."""
         if self._path is None:

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +29,16 @@ class Runtime:
     """
 
     name: str
-    prepare: Callable[[nn.Module, Tensor, int], Run]
+    prepare: Callable[[Any, Tensor, int], Run]
     distribution: str = "torch"
     in_torch: bool = True
     inline: bool = True
+    needs: tuple[str, ...] = ()
+
+    @property
+    def installed(self) -> bool:
+        """Whether the packages are here that it imports (``needs``)."""
+        return all(find_spec(package) is not None for package in self.needs)
 
     def version(self) -> str:
         """The engine's version, as installed here."""
@@ -88,13 +96,17 @@ def _tensorrt(net: nn.Module, data: Tensor, threads: int) -> Run:
     return onnxruntime_run(net, data, threads, "TensorrtExecutionProvider")
 
 
+_ONNX = ("onnx", "onnxscript")
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime(name="eager", prepare=_eager),
         Runtime(name="compile", prepare=_compiled),
-        Runtime(name="onnxruntime", prepare=_onnxruntime, distribution="onnxruntime", in_torch=False),
-        Runtime(name="openvino", prepare=_openvino, distribution="openvino", in_torch=False, inline=False),
-        Runtime(name="tensorrt", prepare=_tensorrt, distribution="tensorrt", in_torch=False),
+        Runtime(name="onnxruntime", prepare=_onnxruntime, distribution="onnxruntime", in_torch=False,
+                needs=(*_ONNX, "onnxruntime")),
+        Runtime(name="openvino", prepare=_openvino, distribution="openvino", in_torch=False, inline=False,
+                needs=(*_ONNX, "openvino")),
+        Runtime(name="tensorrt", prepare=_tensorrt, distribution="tensorrt", in_torch=False,
+                needs=(*_ONNX, "onnxruntime", "tensorrt")),
     )
 }

@@ -70,11 +70,11 @@ def test_the_text_says_interval_conditions_and_drift(page, capsys):
 def test_limits_come_from_the_command_line(page, monkeypatch):
     seen = {}
 
-    def measure(network, shape, **options):
+    def measure(target, network, **options):
         seen.update(options)
         raise verb.UsageError("seen")
 
-    monkeypatch.setattr(verb, "measure_latency", measure)
+    monkeypatch.setattr(verb, "measure_at", measure)
     assert nas(page, "tolerance=10%", "max_s=7", "cores=0", "runtime=compile", "dtype=bfloat16", "reference=kept", "--graph") == 2
     assert (seen["limits"].tolerance, seen["limits"].max_s, seen["cores"]) == (0.1, 7, [0])
     assert (seen["runtime"], seen["dtype"], seen["graph"], seen["anchors"] is None) == ("compile", "bfloat16", True, False)

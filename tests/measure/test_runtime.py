@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import MeasureError
+from nas.measure import conditions
 from nas.measure import latency as room
 from nas.measure.latency import measure_latency
 from nas.measure.onnx import onnxruntime_run, to_onnx
@@ -49,14 +50,14 @@ def exported() -> bytes:
 def quick(request, monkeypatch):
     """No calibration, the tiny network for a reference too, and it is exported once: exporting takes seconds."""
     monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
-    monkeypatch.setattr(room, "reference_net", tiny)
-    monkeypatch.setattr(room, "REFERENCE_SHAPE", SHAPE)
+    monkeypatch.setattr(conditions, "reference_net", tiny)
+    monkeypatch.setattr(conditions, "REFERENCE_SHAPE", SHAPE)
     if find_spec("onnx") and find_spec("onnxscript"):
         content = request.getfixturevalue("exported")
         monkeypatch.setattr("nas.measure.onnx.to_onnx", lambda net, data: content)
-    room._converted_reference.cache_clear()
+    conditions._converted_reference.cache_clear()
     yield
-    room._converted_reference.cache_clear()
+    conditions._converted_reference.cache_clear()
 
 
 class Noticing(nn.Module):

@@ -1,0 +1,66 @@
+"""What a search may want to know of a network on a device, from one measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple, Unpack
+
+from nas.errors import MeasureError, nearest
+from nas.measure.conditions import DTYPES, Options
+from nas.measure.latency import Latency
+from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
+from nas.measure.protocol import Limits
+from nas.measure.reference import Anchors
+from nas.measure.target import WAIT_S, is_remote, measure_both
+from nas.net.build import build
+from nas.net.graph import Graph
+
+METRICS = {
+    "latency": "ms of one pass of a whole batch, the median", "latency_p95": "ms, 95th percentile of single passes",
+    "throughput": "inputs a second", "memory": "bytes that inference needs at its peak, weights included",
+    "weight_bytes": "bytes of parameters and buffers", "energy": "mJ for one input",
+}  # fmt: skip
+
+
+class Figures(NamedTuple):
+    """The latency with all its conditions, and every figure that was wanted by its name in :data:`METRICS`."""
+
+    latency: Latency
+    values: dict[str, float]
+
+
+def measure_metrics(
+    target: str, network: Graph, wanted: Collection[str] = ("latency",), *, limits: Limits | None = None,
+    anchors: Anchors | None = None, wait_s: float = WAIT_S, **options: Unpack[Options],
+) -> Figures:  # fmt: skip
+    """Measure once, by :func:`nas.measure.target.measure_at`, and tell all of ``wanted``.
+
+    ``memory`` is counted by torch's allocator on this machine's CUDA devices, for the eager network; elsewhere it is
+    what the weights and the tensors between operations amount to (:func:`nas.measure.memory.activation_bytes`).
+    Raises MeasureError for an unknown name, and where energy is not counted.
+    """
+    for name in wanted:
+        if name not in METRICS:
+            raise MeasureError("unknown metric", expected=", ".join(METRICS), got=name, hint=nearest(name, METRICS))
+    latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
+                                   **options)  # fmt: skip
+    values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
+    if "memory" in wanted or "weight_bytes" in wanted:
+        values |= _memory(target, network, latency)
+    if joules is not None:
+        values["energy"] = 1000 * joules / latency.batch
+    return Figures(latency, {name: values[name] for name in METRICS if name in wanted})
+
+
+def throughput(latency: Latency) -> float:
+    """Inputs a second, one batch after the other."""
+    return 1000 * latency.batch / latency.median_ms
+
+
+def _memory(target: str, graph: Graph, latency: Latency) -> dict[str, float]:
+    dtype, batch, network = DTYPES[latency.dtype], latency.batch, build(graph)
+    weights = weight_bytes(network, dtype)
+    if latency.device == "cpu" or is_remote(target):
+        return {"weight_bytes": weights, "memory": weights + activation_bytes(graph, batch, dtype)}
+    peak = peak_bytes(network, latency.input_shape, device=latency.device, batch=batch, dtype=dtype)
+    return {"weight_bytes": weights, "memory": peak}
