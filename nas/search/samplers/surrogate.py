@@ -106,9 +106,11 @@ class SurrogateSampler(SpaceSampler):
         names = study.metric_names or ["?"] * len(study.directions)
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
 
+        first = losses(done[: self.startup], study.directions)
+
         def of(trials: Sequence[FrozenTrial]) -> Beliefs:
             points = self._points([self.decisions(t) for t in trials])
-            return Beliefs(points, losses(trials, study.directions), names, signs)
+            return Beliefs(points, losses(trials, study.directions), first, names, signs)
 
         base = _selected(done[: _milestone(len(done), self.startup)], study, self.cap)
         key = tuple((t.number, *t.values) for t in base)
@@ -180,7 +182,7 @@ class SurrogateSampler(SpaceSampler):
     def _key(self, coded: Coded) -> Hashable:
         """What makes an architecture another one: its identity; and where a spelling costs more (as on a device that
         computes what nothing reads), what it costs."""
-        return coded.identity, *sorted(self._point(coded).known.items())
+        return coded.name, *sorted(self._point(coded).known.items())
 
     def _taken(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
         return {self._key(coded) for t in trials if (coded := self._coder(self.decisions(t)))}
