@@ -16,6 +16,7 @@ What differs:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -40,6 +41,9 @@ Known = Callable[[Architecture], Mapping[str, float]]
 
 LISTED = 100_000
 """A space of fewer architectures is searched to its end for one that is new."""
+
+TOURNAMENTS = (1, 2, 4, 8, 16)
+"""Random architectures of which the first trials are the largest."""
 
 PARENTS = 10
 """Best trials whose mutants are candidates."""
@@ -76,8 +80,9 @@ class SurrogateSampler(SpaceSampler):
         past = self._ours(study, but=trial.number)
         taken = self._taken(past)
         done = _informative(past)
-        if len(done) < 2 or sum(t.state != TrialState.FAIL for t in past) < self.startup:
-            return self._new(rng, taken)
+        begun = sum(t.state != TrialState.FAIL for t in past)
+        if len(done) < 2 or begun < self.startup:
+            return self._start(study, past, begun, rng, taken)
         beliefs, trials = self._beliefs(study, done)
         beliefs.learn_limits(*self._limits(past))
         parents = [self.decisions(trials[i]) for i in beliefs.best(PARENTS)]
@@ -159,6 +164,25 @@ class SurrogateSampler(SpaceSampler):
         while label == parent[key]:
             label = draw(self.space.holes[key], rng)
         return {**parent, key: label}
+
+    def _start(
+        self, study: Study, past: Sequence[FrozenTrial], begun: int, rng: random.Random, taken: set[Hashable]
+    ) -> Decisions:
+        """The largest of 1, 2, 4, 8, 16 random ones in turn (smallest, where that is believed to be the better).
+
+        Several objectives and limits pull to either side: there, a random one.
+        """
+        if len(study.directions) > 1 or any(violation(t) > 0 for t in past):
+            return self._new(rng, taken)
+        count = TOURNAMENTS[begun % len(TOURNAMENTS)] if begun < self.startup else TOURNAMENTS[-1]
+        drawn = [self._new(rng, taken) for _ in range(count)]
+        sign = 1.0 if study.directions[0].name == "MAXIMIZE" else -1.0
+
+        def size(decisions: Decisions) -> float:
+            coded = self._coder(decisions)
+            return sign * (coded.code.size["macs"] + coded.code.size["num_params"]) if coded else -math.inf
+
+        return max(drawn, key=size)
 
     def _new(self, rng: random.Random, taken: set[Hashable]) -> Decisions:
         """A random architecture that is not taken; any, once there is no other."""
