@@ -49,6 +49,10 @@ PARENTS = 10
 """Best trials whose mutants are candidates."""
 
 
+KEPT = 8
+"""Proposals for which a parent's mutants stay candidates."""
+
+
 class SurrogateSampler(SpaceSampler):
     """``startup`` random trials, then those of the greatest expected improvement among ``candidates``.
 
@@ -85,8 +89,7 @@ class SurrogateSampler(SpaceSampler):
             return self._start(study, past, begun, rng, taken)
         beliefs, trials = self._beliefs(study, done)
         beliefs.learn_limits(*self._limits(past))
-        parents = [self.decisions(trials[i]) for i in beliefs.best(PARENTS)]
-        pool = self._pool(parents, rng, taken)
+        pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
         if not pool:
             return self._new(rng, taken)
         pending = self._points([self.decisions(t) for t in past if not t.state.is_finished()])
@@ -136,24 +139,30 @@ class SurrogateSampler(SpaceSampler):
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
-    def _pool(self, parents: Sequence[Decisions], rng: random.Random, taken: set[Hashable]) -> list[Decisions]:
-        """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random."""
+    def _pool(self, parents: Sequence[FrozenTrial], number: int, taken: set[Hashable]) -> list[Decisions]:
+        """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random.
 
-        def endless() -> Iterator[Decisions]:
-            while True:
-                for parent in parents:
-                    yield from (near := [self._mutant(parent, rng) for _ in range(3)])
-                    yield self._mutant(near[0], rng)
-                    yield self.space.sample(rng).decisions
-
+        Those of a parent are drawn anew in every eighth proposal only: to encode them is most of the work.
+        """
         pool: dict[Hashable, Decisions] = {}
-        for decisions in islice(endless(), 2 * self.candidates):
-            coded = self._coder(decisions)
-            if coded and (key := self._key(coded)) not in taken:
-                pool.setdefault(key, decisions)
-            if len(pool) == self.candidates:
-                break
+        share = -(-self.candidates // (5 * len(parents)))
+        for parent in parents:
+            rng = random.Random(f"{self.seed}/{parent.number}/{(number + parent.number) // KEPT}")
+            fresh = 0
+            for decisions in islice(self._offspring(self.decisions(parent), rng), 2 * 5 * share):
+                coded = self._coder(decisions)
+                if coded and (key := self._key(coded)) not in taken and key not in pool:
+                    pool[key] = decisions
+                    fresh += 1
+                if fresh == 5 * share:
+                    break
         return list(pool.values())
+
+    def _offspring(self, parent: Decisions, rng: random.Random) -> Iterator[Decisions]:
+        while True:
+            yield from (near := [self._mutant(parent, rng) for _ in range(3)])
+            yield self._mutant(near[0], rng)
+            yield self.space.sample(rng).decisions
 
     def _mutant(self, parent: Decisions, rng: random.Random) -> Decisions:
         """:func:`redraw`, without its walk through the page where no decision depends on another."""
