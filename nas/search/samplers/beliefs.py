@@ -89,10 +89,21 @@ class Beliefs:
         self._limits = (list(points), broken)
 
     def best(self, count: int) -> list[int]:
-        """Indices of the best trials; of several objectives by front, then the less crowded."""
-        level = ranks(self.smooth) if self._several else self.smooth[:, 0]
-        lonely = crowding(self.smooth, level) if self._several else np.zeros(len(level))
-        return [int(i) for i in np.lexsort((-lonely, level))[:count]]
+        """Indices of the best trials; of several objectives by front, then the less crowded.
+
+        Those beyond the reference come last: a network that learns nothing is on the front where nothing is faster.
+        """
+        if not self._several:
+            return [int(i) for i in np.argsort(self.smooth[:, 0], kind="stable")[:count]]
+        beyond = (self.smooth > self._reference).any(axis=1)
+        level = ranks(self.smooth) + len(beyond) * beyond
+        return [int(i) for i in np.lexsort((-crowding(self.smooth, level), level))[:count]]
+
+    @property
+    def _reference(self) -> Array:
+        best = self._first.min(axis=0)
+        reference: Array = np.minimum(self._first.max(axis=0), best + WORST * (np.median(self._first, axis=0) - best))
+        return reference
 
     def gain(self, pending: Sequence[Point], pool: Sequence[Point], rng: np.random.Generator) -> Array:
         """What each of the pool is expected to add to the trials and those pending."""
@@ -118,10 +129,8 @@ class Beliefs:
 
     def _improvement(self, believed: Array, drawn: Array) -> Array:
         best: Array = believed.min(axis=0)
-        reference: Array = believed.max(axis=0) + 10.0  # plain expected improvement: far away, it does not matter where
-        if self._several:
-            begun = self._first.min(axis=0)
-            reference = np.minimum(self._first.max(axis=0), begun + WORST * (np.median(self._first, axis=0) - begun))
+        # Plain expected improvement: far away, it does not matter where.
+        reference: Array = self._reference if self._several else believed.max(axis=0) + 10.0
         unit = np.maximum(reference - best, 1e-9)
         return expected_improvement(drawn / unit, believed[nondominated(believed)] / unit, reference / unit)
 
