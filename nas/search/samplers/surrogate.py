@@ -16,6 +16,7 @@ What differs:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -41,8 +42,15 @@ Known = Callable[[Architecture], Mapping[str, float]]
 LISTED = 100_000
 """A space of fewer architectures is searched to its end for one that is new."""
 
+TOURNAMENTS = (1, 2, 4, 8, 16)
+"""Random architectures of which the first trials are the largest."""
+
 PARENTS = 10
 """Best trials whose mutants are candidates."""
+
+
+KEPT = 8
+"""Proposals for which a parent's mutants stay candidates."""
 
 
 class SurrogateSampler(SpaceSampler):
@@ -76,12 +84,12 @@ class SurrogateSampler(SpaceSampler):
         past = self._ours(study, but=trial.number)
         taken = self._taken(past)
         done = _informative(past)
-        if len(done) < 2 or sum(t.state != TrialState.FAIL for t in past) < self.startup:
-            return self._new(rng, taken)
+        begun = sum(t.state != TrialState.FAIL for t in past)
+        if len(done) < 2 or begun < self.startup:
+            return self._start(study, past, begun, rng, taken)
         beliefs, trials = self._beliefs(study, done)
         beliefs.learn_limits(*self._limits(past))
-        parents = [self.decisions(trials[i]) for i in beliefs.best(PARENTS)]
-        pool = self._pool(parents, rng, taken)
+        pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
         if not pool:
             return self._new(rng, taken)
         pending = self._points([self.decisions(t) for t in past if not t.state.is_finished()])
@@ -106,9 +114,11 @@ class SurrogateSampler(SpaceSampler):
         names = study.metric_names or ["?"] * len(study.directions)
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
 
+        first = losses(done[: self.startup], study.directions)
+
         def of(trials: Sequence[FrozenTrial]) -> Beliefs:
             points = self._points([self.decisions(t) for t in trials])
-            return Beliefs(points, losses(trials, study.directions), names, signs)
+            return Beliefs(points, losses(trials, study.directions), first, names, signs)
 
         base = _selected(done[: _milestone(len(done), self.startup)], study, self.cap)
         key = tuple((t.number, *t.values) for t in base)
@@ -129,24 +139,30 @@ class SurrogateSampler(SpaceSampler):
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
-    def _pool(self, parents: Sequence[Decisions], rng: random.Random, taken: set[Hashable]) -> list[Decisions]:
-        """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random."""
+    def _pool(self, parents: Sequence[FrozenTrial], number: int, taken: set[Hashable]) -> list[Decisions]:
+        """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random.
 
-        def endless() -> Iterator[Decisions]:
-            while True:
-                for parent in parents:
-                    yield from (near := [self._mutant(parent, rng) for _ in range(3)])
-                    yield self._mutant(near[0], rng)
-                    yield self.space.sample(rng).decisions
-
+        Those of a parent are drawn anew in every eighth proposal only: to encode them is most of the work.
+        """
         pool: dict[Hashable, Decisions] = {}
-        for decisions in islice(endless(), 2 * self.candidates):
-            coded = self._coder(decisions)
-            if coded and (key := self._key(coded)) not in taken:
-                pool.setdefault(key, decisions)
-            if len(pool) == self.candidates:
-                break
+        share = -(-self.candidates // (5 * len(parents)))
+        for parent in parents:
+            rng = random.Random(f"{self.seed}/{parent.number}/{(number + parent.number) // KEPT}")
+            fresh = 0
+            for decisions in islice(self._offspring(self.decisions(parent), rng), 2 * 5 * share):
+                coded = self._coder(decisions)
+                if coded and (key := self._key(coded)) not in taken and key not in pool:
+                    pool[key] = decisions
+                    fresh += 1
+                if fresh == 5 * share:
+                    break
         return list(pool.values())
+
+    def _offspring(self, parent: Decisions, rng: random.Random) -> Iterator[Decisions]:
+        while True:
+            yield from (near := [self._mutant(parent, rng) for _ in range(3)])
+            yield self._mutant(near[0], rng)
+            yield self.space.sample(rng).decisions
 
     def _mutant(self, parent: Decisions, rng: random.Random) -> Decisions:
         """:func:`redraw`, without its walk through the page where no decision depends on another."""
@@ -157,6 +173,25 @@ class SurrogateSampler(SpaceSampler):
         while label == parent[key]:
             label = draw(self.space.holes[key], rng)
         return {**parent, key: label}
+
+    def _start(
+        self, study: Study, past: Sequence[FrozenTrial], begun: int, rng: random.Random, taken: set[Hashable]
+    ) -> Decisions:
+        """The largest of 1, 2, 4, 8, 16 random ones in turn (smallest, where that is believed to be the better).
+
+        Several objectives and limits pull to either side: there, a random one.
+        """
+        if len(study.directions) > 1 or any(violation(t) > 0 for t in past):
+            return self._new(rng, taken)
+        count = TOURNAMENTS[begun % len(TOURNAMENTS)] if begun < self.startup else TOURNAMENTS[-1]
+        drawn = [self._new(rng, taken) for _ in range(count)]
+        sign = 1.0 if study.directions[0].name == "MAXIMIZE" else -1.0
+
+        def size(decisions: Decisions) -> float:
+            coded = self._coder(decisions)
+            return sign * (coded.code.size["macs"] + coded.code.size["num_params"]) if coded else -math.inf
+
+        return max(drawn, key=size)
 
     def _new(self, rng: random.Random, taken: set[Hashable]) -> Decisions:
         """A random architecture that is not taken; any, once there is no other."""
@@ -180,7 +215,7 @@ class SurrogateSampler(SpaceSampler):
     def _key(self, coded: Coded) -> Hashable:
         """What makes an architecture another one: its identity; and where a spelling costs more (as on a device that
         computes what nothing reads), what it costs."""
-        return coded.identity, *sorted(self._point(coded).known.items())
+        return coded.name, *sorted(self._point(coded).known.items())
 
     def _taken(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
         return {self._key(coded) for t in trials if (coded := self._coder(self.decisions(t)))}
