@@ -25,7 +25,7 @@ def compare_documents(archives: Sequence[Archive]) -> dict[str, Any]:
     for row in rows:
         curve = row["growth"]
         row["at_equal"] = max((v for s, v in zip(curve["spent_s"], curve["share"], strict=True) if s <= equal), default=None)
-    return {"runs": rows, "objectives": [o.metric for o in objectives], "equal_s": equal, "reference": scale.reference(),
+    return {"runs": rows, "objectives": [o.name for o in objectives], "equal_s": equal, "reference": scale.reference(),
             "notes": _notes(rows)}  # fmt: skip
 
 

@@ -36,14 +36,14 @@ def run_document(archive: Archive, *, light: bool = False) -> dict[str, Any]:
     members = {judged[i].number for i in front([r.metrics for r in judged], archive.objectives)}
     images = _images(archive, metadata)
     document = {
-        "run": _head(archive), "objectives": [{"metric": o.metric, "direction": o.direction} for o in archive.objectives],
+        "run": _head(archive), "objectives": [{"metric": o.name, "direction": o.direction} for o in archive.objectives],
         "units": {name: metric.unit for name, metric in METRICS.items()},
         "limits": [{"metric": c.metric, "op": c.op, "limit": c.limit, "text": str(c)} for c in archive.constraints],
         "counts": {state: archive.counts[state] for state in STATES},
         "images": images, "trials": _trials(archive, members, images), "front": sorted(members),
         "hypervolume": _progress(archive, judged), "spending": spending(records),
         "budget": Meter.from_mapping(parse_budget(archive.config.budget), archive.study.spent, clock=lambda: 0.0).rows(),
-        "importance": {o.metric: importance(archive.study.space, judged, o) for o in archive.objectives if not light},
+        "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives if not light},
         "repeats": _repeats(records, metadata), "final": _final(records, metadata), "peers": list(metadata.get("peers") or ()),
         "environment": _environment(archive),
     }  # fmt: skip

@@ -42,7 +42,7 @@ class Scale:
         losses = losses[np.isfinite(losses).all(axis=1)]
         self.best = losses.min(axis=0) if len(losses) else np.zeros(len(self.objectives))
         worst = losses.max(axis=0) if len(losses) else np.ones(len(self.objectives))
-        self.worst = np.array([0.0 if o.metric == "accuracy" else w for o, w in zip(self.objectives, worst, strict=True)])
+        self.worst = np.array([0.0 if o.name == "accuracy" else w for o, w in zip(self.objectives, worst, strict=True)])
 
     def losses(self, records: Sequence[Record]) -> np.ndarray:
         """A row a record: its objectives, to be minimised."""
@@ -60,7 +60,7 @@ class Scale:
 
     def reference(self) -> dict[str, float]:
         """The box's worst corner, in the metrics' own units."""
-        return {o.metric: abs(float(w)) for o, w in zip(self.objectives, self.worst, strict=True)}
+        return {o.name: abs(float(w)) for o, w in zip(self.objectives, self.worst, strict=True)}
 
 
 def phase(record: Record) -> str:

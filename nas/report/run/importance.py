@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def importance(space: SearchSpace, records: Sequence[Record], objective: Objecti
     Importance is how far the decision's distribution among the best tenth of the trials is from that among all (Pearson
     divergence; no unit). Empty with fewer than :data:`LEAST` trials, or where all results are equal.
     """
-    records = [r for r in records if objective.metric in r.metrics][-MOST:]
+    records = [r for r in records if math.isfinite(objective.loss(r.metrics))][-MOST:]
     losses = [objective.loss(r.metrics) for r in records]
     if len(records) < LEAST or len(set(losses)) < 2:
         return []
