@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import nas.search.samplers as samplers
     from nas.net.build import build
     from nas.net.graph import Size
     from nas.net.lower import lower
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture", "SearchSpace", "Size", "build", "crossover", "load_architecture", "load_plugins", "load_space", "lower",
-    "mutate", "neighbors", "op",
+    "mutate", "neighbors", "op", "samplers",
 ]  # fmt: skip
 
 _HOMES = {
@@ -29,6 +30,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: importing ``nas`` costs nothing."""
+    if name == "samplers":
+        return import_module("nas.search.samplers")
     if name not in _HOMES:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -23,12 +23,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import RunError
 from nas.search.objectives import Constraint, Metrics, Objective
-from nas.search.samplers.base import distributions, snap
+from nas.search.samplers.base import distributions
 from nas.search.samplers.view import view
 from nas.search.storage import Storage
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Hole, Scalar
+from nas.space.suggest import snap
 
 State = Literal["running", "completed", "failed", "duplicate", "stopped"]
 

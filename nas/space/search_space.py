@@ -12,6 +12,7 @@ from nas.space import plan as plans
 from nas.space.decide import Choose, Decisions, decide, open_nodes
 from nas.space.match import find_decisions
 from nas.space.spec import Choice, Hole, Scalar, Spec, has_holes
+from nas.space.suggest import Trial, suggester
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> Architecture:
         """An architecture whose every active decision is drawn uniformly (the logarithm's, in a log range)."""
         return self.decide(lambda _, hole: draw(hole, rng))
+
+    def suggest(self, trial: Trial) -> Architecture:
+        """The architecture whose active decisions an ``optuna.Trial`` suggests, each under its own name."""
+        return self.decide(suggester(trial))
 
     def architecture(self, decisions: Decisions) -> Architecture:
         """The architecture of these decisions: the inverse of ``architecture.decisions``.

@@ -3,7 +3,7 @@
 A strategy works in the search loop and in anyone's own script::
 
     study = optuna.create_study(direction="maximize", sampler=RandomSampler(space, seed=0))
-    study.optimize(lambda trial: evaluate(suggest(space, trial)), n_trials=100)
+    study.optimize(lambda trial: evaluate(space.suggest(trial)), n_trials=100)
 
 Its state is in the study and not in the object: every proposal depends on the seed, the trial's number and the trials
 so far, and on nothing else. So any process can go on with a search, and a search that is continued repeats no point.
@@ -15,7 +15,6 @@ import math
 import random
 import secrets
 from abc import ABC, abstractmethod
-from decimal import Decimal
 from typing import Any
 
 from optuna import Study, Trial
@@ -26,33 +25,20 @@ from optuna.trial import FrozenTrial
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole, Scalar
+from nas.space.suggest import limits, snap
 
 
 def distribution(hole: Hole) -> BaseDistribution:
     """The hole as Optuna knows it. Labels are scalars and are stored as they are.
 
-    Optuna has no logarithmic range with steps: such a one is even to its models. What is drawn here follows the hole.
+    A logarithmic range with steps is even to Optuna's models. What is drawn here follows the hole.
     """
     if isinstance(hole, Choice):
         return CategoricalDistribution(hole.labels)
-    # Optuna lowers, with a warning, an upper end that no step reaches; this is the same set of values.
-    high = hole.high if hole.step is None or hole.count is None else _plus(hole.low, hole.step, hole.count - 1)
+    low, high, step, log = limits(hole)
     if hole.whole:
-        step = int(hole.step or 1)
-        return IntDistribution(int(hole.low), int(high), log=hole.log and step == 1, step=step)
-    return FloatDistribution(float(hole.low), float(high), log=hole.log and hole.step is None, step=hole.step)
-
-
-def snap(hole: Hole, label: Scalar) -> Scalar:
-    """The label as the hole spells it: a float range's 0.1 + 2 * 0.1 is 0.3, and no other architecture than that."""
-    if isinstance(hole, Choice) or hole.step is None or hole.whole or not isinstance(label, int | float):
-        return label
-    return _plus(hole.low, hole.step, round((label - hole.low) / hole.step))
-
-
-def _plus(low: float, step: float, times: int) -> float:
-    """``low + times * step`` in decimal numbers, as they are written."""
-    return float(Decimal(str(low)) + times * Decimal(str(step)))
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    return FloatDistribution(float(low), float(high), log=log, step=step)
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -62,20 +48,7 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 def suggest(space: SearchSpace, trial: Trial) -> Architecture:
     """An architecture of the space, its active decisions suggested by ``trial`` under their own names."""
-
-    def choose(key: str, hole: Hole) -> Scalar:
-        match distribution(hole):
-            case CategoricalDistribution(choices=choices):
-                label: Scalar = trial.suggest_categorical(key, choices)
-            case IntDistribution(low=low, high=high, step=step, log=log):
-                label = trial.suggest_int(key, low, high, step=step, log=log)
-            case FloatDistribution(low=low, high=high, step=step, log=log):
-                label = trial.suggest_float(key, low, high, step=step, log=log)
-            case other:
-                raise TypeError(other)
-        return snap(hole, label)
-
-    return space.decide(choose)
+    return space.suggest(trial)
 
 
 class SpaceSampler(BaseSampler, ABC):
