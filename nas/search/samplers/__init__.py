@@ -13,15 +13,19 @@ from nas.search.samplers.base import SpaceSampler, distributions, suggest
 from nas.search.samplers.flat import NSGAIISampler, TPESampler
 from nas.search.samplers.hierarchical_evolution import HierarchicalEvolutionSampler
 from nas.search.samplers.local_search import LocalSearchSampler
+from nas.search.samplers.nao import NAOSampler
+from nas.search.samplers.pnas import STAGES, PNASSampler
 from nas.search.samplers.random_search import RandomSampler
 from nas.search.samplers.regularized_evolution import NonAgingEvolutionSampler, RegularizedEvolutionSampler
+from nas.search.samplers.rl import ReinforceSampler, RLSampler
+from nas.search.samplers.structure import stages
 from nas.search.samplers.surrogate import SurrogateSampler
 from nas.space.search_space import SearchSpace
 
 __all__ = [
-    "STRATEGIES", "HierarchicalEvolutionSampler", "LocalSearchSampler", "NSGAIISampler", "NonAgingEvolutionSampler",
-    "RandomSampler", "RegularizedEvolutionSampler", "SpaceSampler", "SurrogateSampler", "TPESampler", "choose_strategy",
-    "distributions", "suggest",
+    "STRATEGIES", "HierarchicalEvolutionSampler", "LocalSearchSampler", "NAOSampler", "NSGAIISampler",
+    "NonAgingEvolutionSampler", "PNASSampler", "RLSampler", "RandomSampler", "RegularizedEvolutionSampler",
+    "ReinforceSampler", "SpaceSampler", "SurrogateSampler", "TPESampler", "choose_strategy", "distributions", "suggest",
 ]  # fmt: skip
 
 STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
@@ -30,6 +34,10 @@ STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
     "non_aging_evolution": NonAgingEvolutionSampler,
     "hierarchical_evolution": HierarchicalEvolutionSampler,
     "local_search": LocalSearchSampler,
+    "rl": RLSampler,
+    "reinforce": ReinforceSampler,
+    "pnas": PNASSampler,
+    "nao": NAOSampler,
     "tpe": TPESampler,
     "nsga2": NSGAIISampler,
     "surrogate": SurrogateSampler,
@@ -52,12 +60,12 @@ def choose_strategy(
         known = ", ".join(["auto", *STRATEGIES])
         raise UsageError("unknown strategy", got=name, expected=f"one of {known}", hint=nearest(name, STRATEGIES))
     chosen, why = (name, "it was asked for") if name != "auto" else _auto(objectives, expected)
-    sizes = fitted(chosen, expected)
+    sizes = fitted(chosen, space, expected)
     told = ", ".join(f"{word} {size}" for word, size in sizes.items())
     return STRATEGIES[chosen](space, seed=seed, **sizes), f"{why}; {told}" if told else why
 
 
-def fitted(name: str, expected: int | None) -> dict[str, Any]:
+def fitted(name: str, space: SearchSpace, expected: int | None) -> dict[str, Any]:
     """Sizes of a strategy, as its keyword arguments, for so many trials: the published ones where there are enough."""
     population, sample = evolution_sizes(expected)
     match name:
@@ -67,7 +75,19 @@ def fitted(name: str, expected: int | None) -> dict[str, Any]:
             return {"population": population}
         case "hierarchical_evolution":
             return {"population": min(2 * population, 200)}
+        case "pnas":
+            return {"keep": _share_of(expected, 1 + len(set(stages(space, STAGES).values())), 4, 256)}
+        case "nao":
+            first = _share_of(expected, 4, 12, 600)
+            return {"first": first, "each": first // 2, "best": first // 6}
+        case "rl" | "reinforce" if expected is not None and expected < 2000:
+            return {"batch": _share_of(expected, 20, 4, 20), "lr": 0.0035}
     return {}
+
+
+def _share_of(expected: int | None, parts: int, least: int, most: int) -> int:
+    """That part of the expected trials (of 200, where they are not known), within the bounds."""
+    return min(max((expected or 200) // parts, least), most)
 
 
 def _auto(objectives: Sequence[Objective], expected: int | None) -> tuple[str, str]:

@@ -48,3 +48,8 @@ def unseen(space: SearchSpace, rng: random.Random, taken: Container[Key]) -> Dec
         if key_of(decisions) not in taken:
             break
     return decisions
+
+
+def same(a: FrozenTrial, b: FrozenTrial) -> bool:
+    """Whether these are one finished trial, read twice."""
+    return a is b or (a.number, a.values, a.params) == (b.number, b.values, b.params)

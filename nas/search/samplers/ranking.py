@@ -58,3 +58,21 @@ def crowding(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
             if width > 0:
                 distance[rows[along[1:-1]]] += (column[along[2:]] - column[along[:-2]]) / width
     return distance
+
+
+def merits(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> np.ndarray:
+    """A number for each trial, the larger the better: what models of one output learn.
+
+    One objective: its value, negative where it is to be small; a trial that breaks a limit is below the worst that breaks
+    none, by its violation (1 at most) times the width of the values. Several: the share of these trials that it is better than.
+    """
+    if len(directions) > 1:
+        keys = order(trials, directions)
+        place = {key: i for i, key in enumerate(sorted(keys, reverse=True))}
+        return np.array([place[key] for key in keys], dtype=float) / max(1, len(trials) - 1)
+    values = -losses(trials, directions)[:, 0]
+    broken = np.array([violation(trial) for trial in trials])
+    if (broken > 0).any():
+        kept = values[broken == 0] if (broken == 0).any() else values
+        values[broken > 0] = kept.min() - np.minimum(broken[broken > 0], 1.0) * (np.ptp(values) or 1.0)
+    return values

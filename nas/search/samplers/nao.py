@@ -1,0 +1,99 @@
+"""Neural architecture optimisation: Luo et al. 2018, arXiv:1808.07233.
+
+As published: an encoder maps an architecture to a vector, a predictor the vector to its worth, a decoder the vector back.
+600 random architectures are trained; then, two or three times, encoder, predictor and decoder are trained on all results, the
+embeddings of the 100 best are moved up the predictor's slope in steps of growing size, and 300 new architectures that the
+decoder makes of them are trained. What differs:
+
+- encoder and decoder are feed-forward over all decisions of the page (one hidden layer of 96, embeddings of 32), not LSTMs:
+  decisions have fixed places here, and an LSTM over fifty of them is not trained within the second that a proposal may take.
+  Embeddings have length 1, the loss is 0.8 of the prediction's squared error and 0.2 of the reconstruction's cross-entropy, the
+  predictor is linear with a sigmoid, as published; 250 steps of 100 trials with Adam at 0.01 instead of 1,000 epochs at 0.001;
+- the slope is taken with length 1, and steps are 0.1, 0.2, ... long, until there are three times as many new architectures as a
+  round tries; of these the best predicted come first;
+- equal spellings (a block's inputs swapped) are not added to the data: the search knows duplicates by their graph;
+- asynchronous: no round waits for its last trials, they are learnt from in the next; the search goes on in rounds;
+- what is learnt is the objective scaled from 0 to 1; with several, the share of the trials that are worse, by non-dominated
+  rank and crowding; trials that break a limit are worse than all others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from optuna import Study
+from optuna.trial import FrozenTrial
+
+from nas.errors import UsageError
+from nas.search.samplers.past import Key, key_of
+from nas.search.samplers.ranking import merits
+from nas.search.samplers.rounds import RoundSampler
+from nas.search.samplers.tokens import Tokens
+from nas.space.decide import Decisions
+from nas.space.search_space import SearchSpace
+from nas.space.spec import Hole, Scalar
+
+STEP, LONGEST = 0.1, 30
+"""The unit of a move along the slope, and of how many the longest is."""
+
+SPARE = 3
+"""So many times as many candidates are made as a round tries."""
+
+
+class NAOSampler(RoundSampler):
+    """``first`` random trials, then rounds of ``each``; the ``best`` are moved. Raises UsageError for sizes that cannot be."""
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100
+    ) -> None:
+        super().__init__(space, seed=seed, first=first, each=each)
+        if best < 1:
+            raise UsageError("someone has to be moved", expected="best of 1 or more", got=best)
+        self.best = best
+        self._tokens = Tokens(space)
+
+    def candidates(self, study: Study, number: int, learnt: list[FrozenTrial], rng: random.Random) -> list[Decisions]:
+        from nas.search.samplers.autoencoder import Autoencoder
+        from nas.search.samplers.controller import one_thread
+
+        worth = merits(learnt, study.directions)
+        known = [self.whole(trial) for trial in learnt]
+        rows = self._rows(known)
+        if not rows.size:
+            return []
+        seeds = np.argsort(-worth, kind="stable")[: self.best]
+        taken = {key_of(decisions) for decisions in known}
+        found: dict[Key, Decisions] = {}
+        with one_thread():
+            model = Autoencoder(self._tokens, rng.getrandbits(62))
+            model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0))
+            for step in range(1, LONGEST + 1):
+                for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
+                    decisions = self._decoded(logits, known[i], rng)
+                    if (key := key_of(decisions)) not in taken:
+                        found.setdefault(key, decisions)
+                if len(found) >= SPARE * self.each:
+                    break
+            made = list(found.values())
+            predicted = model.worth(self._rows(made)) if made else np.empty(0)
+        return [made[i] for i in np.argsort(-predicted, kind="stable")]
+
+    def _decoded(self, logits: np.ndarray, seed: Decisions, rng: random.Random) -> Decisions:
+        """The likeliest label of every decision; in a part of a range the seed's own, where it is in that part."""
+
+        def choose(key: str, hole: Hole) -> Scalar:
+            if key not in self._tokens.slots:
+                return self._tokens.label(key, 0, rng)
+            slot = self._tokens.slots[key]
+            start = self._tokens.starts[slot]
+            place = int(logits[start : start + self._tokens.counts[slot]].argmax())
+            same = key in seed and self._tokens.token(key, seed[key]).place == place
+            return seed[key] if same else self._tokens.label(key, place, rng)
+
+        return self.space.decide(choose).decisions
+
+    def _rows(self, architectures: Sequence[Decisions]) -> np.ndarray:
+        order = random.Random(0)  # all decisions are there: nothing is drawn
+        return self._tokens.rows([self._tokens.sequence(decisions, order) for decisions in architectures])
