@@ -20,10 +20,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if "data" not in words and "config" not in words:
         words["data"] = default_data()
     config = SearchConfig.from_words(words)
+    from nas.export.folder import parse_formats
     from nas.search.start import search
 
+    parse_formats(config.formats)
+
     say, view = outputs(arguments.json)
-    return report(search(config, say=say, view=view), arguments.json)
+    result = search(config, say=say, view=view)
+    return report(result, arguments.json)
 
 
 def default_data() -> str:
@@ -50,9 +54,30 @@ def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractCon
     return say, lambda: view(stream)
 
 
+def export_finals(result: Any) -> dict[int, str]:
+    """Export the networks that were trained to the end: trial -> folder."""
+    if not result.finals:
+        return {}
+    from nas.export.final import export_final
+    from nas.export.folder import parse_formats
+    from nas.export.origin import found_lines
+
+    folders = {}
+    for record, final in result.finals:
+        out = result.folder.path / "export" / str(record.number)
+        words = {word: getattr(result.config, word) for word in ("space", "data", "budget")}
+        found = found_lines(words, record.number, record.metrics.get("latency"), record.attrs.get("latency"))
+        export_final(final, out, formats=parse_formats(result.config.formats), found=tuple(found),
+                     command=f"nas search config={result.folder.config}")
+        folders[record.number] = str(out)
+    return folders
+
+
 def report(result: Any, json: bool) -> dict[str, Any]:
-    """Print what a search found, and return its document."""
+    """Export what was trained to the end, print what a search found, and return its document."""
+    exported = export_finals(result)
     document: dict[str, Any] = result.document()
+    document["final"] = [{**row, "export": exported.get(row["trial"])} for row in document["final"]]
     if not json:
         print(text(document))
     return document
@@ -75,6 +100,12 @@ def text(document: dict[str, Any]) -> str:
         lines += ["", "no completed candidate is within every limit"]
     else:
         lines += ["", f"no candidate was trained to its end: {run}/trials.csv says why of each"]
+    if document["final"]:
+        finals = [(r["trial"], percent(r["val_accuracy"]), percent(r["test_accuracy"]), r["epochs"], r["weights"], r["export"])
+                  for r in document["final"]]  # fmt: skip
+        lines += ["", "trained at deployed size:", table(("trial", "val", "test", "epochs", "weights", "export"), finals)]
+    if (tau := document["rank_correlation"]) is not None:
+        lines.append(f"the search's accuracy and the final one: Kendall {tau:.2f} (n={len(document['final'])})")
     word = shlex.quote(run)
     lines += ["", f"run folder: {run}"]
     if document["interrupted"]:

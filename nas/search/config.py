@@ -13,15 +13,12 @@ from nas.net.graph import Size
 from nas.search.budget import parse_budget, parse_duration
 from nas.search.executors.target import Target
 from nas.search.keys import KEYS
-from nas.search.objectives import judged_by, parse_constraint, parse_objectives
-from nas.search.shares import Shares
+from nas.search.objectives import parse_constraint, parse_objectives
+from nas.search.shares import Shares, parse_final
 from nas.space.page import read_file
 
 RESOLVED = "resolved"
 """Key of a run's config.yaml under which stands what is no word of a user; ``config=FILE`` passes over it."""
-
-MEASURED = ("accuracy", "latency", "num_params", "macs")
-"""Metrics that a search knows of its candidates."""
 
 ENGINES = ("local", "ray")
 """Where trials can run."""
@@ -67,6 +64,9 @@ class SizeWords:
         return {word: list(v) if isinstance(v, tuple) else v for word, v in asdict(self).items() if v is not None}
 
 
+DEFAULTS = {"engine": "local", "runtime": "eager", "recipe": "cifar", "formats": "py", "early_stopping": "none"}
+"""Words of a configuration that go without saying."""
+
 STOPPING = ("none", "asha")
 """How candidates are stopped early: not at all, or by asynchronous successive halving."""
 
@@ -92,6 +92,9 @@ class SearchConfig:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
+    runtime: str = "eager"
+    recipe: str = "cifar"
+    formats: str = "py"
     early_stopping: str = "none"
     baseline: str | None = None
     repeats: str | None = None
@@ -136,6 +139,8 @@ class SearchConfig:
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
+            runtime=str(words.get("runtime") or "eager"), recipe=str(words.get("recipe") or "cifar"),
+            formats=_joined(words.get("formats") or "py"),
             early_stopping=str(words.get("early_stopping") or "none"), baseline=_optional(words.get("baseline")),
             repeats=_optional(words.get("repeats")), peers=_optional(words.get("peers")), final=_optional(words.get("final")),
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
@@ -148,9 +153,12 @@ class SearchConfig:
             raise UsageError("unknown early_stopping", got=config.early_stopping, expected=" or ".join(STOPPING),
                              hint=nearest(config.early_stopping, STOPPING))
         _check_engine(config)
-        for metric in sorted(judged_by(parse_objectives(config.objectives), map(parse_constraint, config.constraint))):
-            if metric not in MEASURED:
-                raise UsageError(f"a search does not measure {metric}", expected="one of " + ", ".join(MEASURED))
+        parse_objectives(config.objectives)
+        for limit in config.constraint:
+            parse_constraint(limit)
+        if parse_final(config.final)[0] and not any(part.kind != "trials" for part in budget.parts):
+            raise UsageError("final training needs a budget in time", got=f"budget={config.budget}",
+                             expected=f"such as budget={config.budget},2h")
         return config
 
     @property
@@ -163,7 +171,7 @@ class SearchConfig:
         words = {f.name: getattr(self, f.name) for f in fields(self)}
         words["deploy"], words["proxy"] = self.deploy.to_mapping(), self.proxy.to_mapping()
         words["constraint"], words["plugins"] = list(self.constraint), list(self.plugins)
-        for key, default in (("engine", "local"), ("early_stopping", "none")):
+        for key, default in DEFAULTS.items():
             if words[key] == default:
                 del words[key]
         return {key: value for key, value in words.items() if value not in (None, {}, [])}

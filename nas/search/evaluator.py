@@ -7,25 +7,28 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
 from nas.errors import MeasureError, TrainError
-from nas.measure.latency import measure_latency
+from nas.measure.metrics import measure_metrics
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
+from nas.measure.target import measure_at
 from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
+from nas.search.final import train_final
 from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
+from nas.train.checkpoint import load_weights, save_weights
 from nas.train.data import Dataset, load_data
 from nas.train.evaluate import evaluate as accuracy_on
 from nas.train.fit import EpochResult, FitResult, fit
 from nas.train.recipe import Recipe
+from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed, seed_everything
 
 MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
@@ -52,13 +55,17 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Do one job with one candidate; see :func:`nas.search.start.payload_of` for what the payload holds.
 
     Its ``stage`` is ``{"do": "measure"}`` or ``{"do": "train", "epochs": N}``: train until N epochs of the recipe are done,
-    from the checkpoint on where there is one. Reports what is known so far; a true answer ends the job after that epoch.
-    Returns ``metrics``, details under their own names, and ``stopped`` or ``refused`` when it was ended or could not be.
+    from the checkpoint on where there is one; or ``{"do": "final"}``, see :func:`finish`. Reports what is known so far; a
+    true answer ends the job after that epoch. Returns ``metrics``, details under their own names, and ``stopped`` or
+    ``refused`` when it was ended or could not be.
     """
     load_plugins(payload["plugins"])
     architecture = Architecture(parse_page(payload["page"]))
-    if payload["stage"]["do"] == "measure":
-        return measure(architecture, payload, report)
+    match payload["stage"]["do"]:
+        case "measure":
+            return measure(architecture, payload, report)
+        case "final":
+            return finish(architecture, payload, report)
     return train(architecture, payload, report)
 
 
@@ -70,13 +77,10 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
     start = time.perf_counter()
     how = payload["measure"]
     graph = lower(architecture, size_of(payload["deploy"]))
-    with seed_everything(payload["seed"]):
-        network = build(graph)
-    channels, height, width = graph.inputs[0][1]
     for attempt in range(MEASURE_ATTEMPTS):
         try:
-            latency = measure_latency(network, (channels, height, width), device=how["device"], batch=how["batch"],
-                                      threads=how["threads"], anchors=Anchors(how["anchors"]))  # fmt: skip
+            latency, metrics = measure_metrics(how["target"], graph, how["metrics"], batch=how["batch"], threads=how["threads"],
+                                               runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
             break
         except MeasureError as error:
             if report({"refused": attempt + 1}):
@@ -84,14 +88,14 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
             if attempt == MEASURE_ATTEMPTS - 1:
                 return {"refused": str(error)}
             time.sleep(MEASURE_PAUSE_S)
-    return {"metrics": {"latency": latency.median_ms}, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
+    return {"metrics": metrics, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
             "latency": latency.to_mapping(), "measure_s": time.perf_counter() - start}  # fmt: skip
 
 
 def calibrate(how: Mapping[str, Any]) -> None:
     """Time the reference network that latencies are paired with, before workers make the machine busy; once a run."""
-    measure_latency(reference_net(), REFERENCE_SHAPE, device=how["device"], batch=how["batch"], threads=how["threads"],
-                    anchors=Anchors(how["anchors"]))  # fmt: skip
+    measure_at(how["target"], reference_net(), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
+               runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -127,6 +131,26 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
     }  # fmt: skip
 
 
+def finish(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """The final training of a found network at deployed size, in the stage's ``folder``, within its ``seconds``.
+
+    The only job that reads the test split: once, by the weights that are kept.
+    """
+    stage, device = payload["stage"], payload["data"]["device"]
+    data = load_data(payload["data"]["source"], seed=payload["data"]["seed"]).to(device)
+
+    def on_epoch(epoch: EpochResult, epochs: int) -> bool:
+        return report({"epoch": epoch.epoch + 1, "metrics": {"accuracy": epoch.val_accuracy}}) and epoch.epoch + 1 < epochs
+
+    result = train_final(architecture, size_of(payload["deploy"]), data, load_recipe(stage["recipe"]), name=stage["name"],
+                         folder=Path(stage["folder"]), seed=payload["seed"], device=device, seconds=stage["seconds"],
+                         on_epoch=on_epoch)  # fmt: skip
+    if result.metrics is None:
+        return {"stopped": True}
+    told = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
+    return {"metrics": {}, **{word: result.metrics[word] for word in told}}
+
+
 def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path,
          on_epoch: Callable[[EpochResult], bool]) -> tuple[nn.Module, FitResult]:  # fmt: skip
     data, seed, device = dataset(**payload["data"]), payload["seed"], payload["data"]["device"]
@@ -135,21 +159,6 @@ def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe,
     result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch,
                  checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S)  # fmt: skip
     return network, result
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's state, all of it or nothing."""
-    partial = path.with_suffix(".partial")
-    torch.save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, partial)
-    partial.replace(path)
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a network's state. Raises TrainError when the file is missing, damaged, or another network's."""
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise TrainError("the weights cannot be loaded", where=str(path), got=str(error).split("\n")[0]) from None
 
 
 def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: Dataset) -> float:

@@ -4,13 +4,14 @@ KEYS = {
     "space": "search space: a name that `nas spaces` lists, or a YAML file",
     "data": "digits, cifar10, a folder of class folders, an .npz file, hf:NAME, package.module:function",
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
-    "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency); "
-                  "or a product such as accuracy*(latency/3ms)^-0.07",
+    "objectives": "what to optimise, comma-separated: accuracy, latency, latency_p95, throughput, memory, energy, num_params, "
+                  "macs, or a product such as accuracy*(latency/3ms)^-0.07 (default accuracy,latency)",
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
     "strategy": "how to search (default auto): random, regularized_evolution, non_aging_evolution, "
                 "hierarchical_evolution, local_search, rl, reinforce, pnas, nao, tpe, nsga2, surrogate",
-    "target": "where latency is measured: cpu, cuda; on Ray also cuda@H200, or resource:NAME for nodes that have it (default: "
-              "the training device)",
+    "runtime": "what latency is measured by: eager (default), compile, onnxruntime, openvino or tensorrt",
+    "target": "where latency is measured: cpu, cuda; http://HOST:PORT or ssh://USER@HOST (`nas measure-server`); on Ray also "
+              "cuda@H200, or resource:NAME for nodes that have it (default: the training device)",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",
     "address": "of engine=ray: auto, ray://HOST:PORT, HOST:PORT, or local for a Ray of its own (default auto)",
     "endpoint": "HOST:PORT on which `nas worker` may join this search; loopback unless HOST says otherwise",
@@ -25,7 +26,9 @@ KEYS = {
     "baseline": "share of the candidates that is drawn at random, to compare with (default 10%; 0 for none)",
     "repeats": "share of the budget to measure the front again and train its best with other seeds (default 5%; 0 for none)",
     "peers": "published networks trained and measured the same way, to compare with: 2, 10% (of the budget) or 2,10% (default 0)",
-    "final": "train the best of the front at deployed size: 3 (networks), 20% (of the budget) or 3,20% (default 0)",
+    "final": "train the best of the front at deployed size and export it: 3 (networks), 20% (of the budget) or 3,20% (default 0)",
+    "recipe": "of the final training: cifar (default), imagenet, efficientnet_v2, quick, or a YAML file; fitted to the time",
+    "formats": "of the exported networks: py, and any of onnx, pt2, safetensors (default py)",
     "deploy": "size of the network to deploy: repeats=6,filters=32 or width=1.0,depth=1.0,input=3x32x32,batch=1",
     "proxy": "size of the network that the search trains (same words as deploy)",
     "run": "the run's name under results/, or a path; an existing run is continued",

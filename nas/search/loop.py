@@ -158,7 +158,7 @@ class SearchLoop:
             return f"ended early: the last {UNPRODUCTIVE} candidates failed or were over a limit"
         if self.refused >= REFUSED:
             return (f"ended early: the last {REFUSED} measurements were refused; go on with `nas resume` when "
-                    f"{self.payload['measure']['device']} is less busy")  # fmt: skip
+                    f"{self.payload['measure']['target']} is less busy")  # fmt: skip
         return ""
 
     def _can_start(self, *, new: bool = True) -> bool:

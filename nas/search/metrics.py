@@ -20,7 +20,7 @@ _TIMES = {"ms": Fraction(1), "us": Fraction(1, 1000), "s": Fraction(1000)}
 _COUNTS = {"": Fraction(1), "K": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9)}
 _BYTES = {word + unit: Fraction(base**power) for base, unit in ((1000, "B"), (1024, "iB"))
           for power, word in enumerate(("", "K", "M", "G")) if power or unit == "B"}  # fmt: skip
-_JOULES = {"J": Fraction(1), "mJ": Fraction(1, 1000)}
+_JOULES = {"mJ": Fraction(1), "J": Fraction(1000)}
 _FRACTIONS = {"": Fraction(1), "%": Fraction(1, 100)}
 
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?|\.\d+)\s*([A-Za-zµ%]*)")
@@ -82,11 +82,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         Metric("memory", "minimize", "B", _BYTES, "200MB"),
         Metric("latency_p95", "minimize", "ms", _TIMES, "3ms"),
         Metric("throughput", "maximize", "", _COUNTS, "2K"),
-        Metric("energy", "minimize", "J", _JOULES, "5mJ"),
+        Metric("energy", "minimize", "mJ", _JOULES, "5mJ"),
     )
 })  # fmt: skip
 """Every metric by name: accuracy is a fraction, latencies in ms, parameters and multiply-adds counts, memory in bytes,
-throughput in images/s, energy in joules."""
+throughput in images/s, energy in mJ for one image."""
 
 
 def metric(name: str) -> Metric:

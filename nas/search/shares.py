@@ -66,7 +66,7 @@ class Shares:
         many = expected is None or expected >= FEW
         baseline = parse_share("baseline", words["baseline"]) if words["baseline"] else 0.1 * many
         repeats = parse_share("repeats", words["repeats"]) if words["repeats"] else 0.05 * many
-        members, final = parse_members("final", words["final"], *FINAL)
+        members, final = parse_final(words["final"])
         wanted, peers = parse_members("peers", words["peers"], *PEERS)
         if repeats + final + peers > 0.9:
             raise UsageError("nothing is left for the search", got=f"repeats {repeats:.0%}, peers {peers:.0%}, final {final:.0%}",
@@ -86,6 +86,11 @@ def parse_share(key: str, text: str) -> float:
     if not 0 <= share <= 0.9:
         raise UsageError(f"{key} is a share of the budget", expected="0%..90%, such as 10%, or 0", got=text)
     return share
+
+
+def parse_final(text: str | None) -> tuple[int, float]:
+    """Networks and share of the final training."""
+    return parse_members("final", text, *FINAL)
 
 
 def parse_members(key: str, text: str | None, members: int, share: float) -> tuple[int, float]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.measure.metrics import METRICS
+from nas.measure.target import check_target, is_remote
 from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.candidate import View
 from nas.search.config import SIZE_WORDS, SearchConfig
 from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
-from nas.search.executors.local import LocalExecutor
+from nas.search.executors import cluster_device, default_workers, engine, open_executor
 from nas.search.executors.slots import cpu_quota, usable_cpus
+from nas.search.executors.target import Target
+from nas.search.final import FinalResult, train_final
+from nas.search.finals import rank_correlation, stage_of, train_finals
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.loop import Rules, SearchLoop, row_of
-from nas.search.objectives import judged_by, parse_objectives
+from nas.search.objectives import Constraint, Objective, judged_by, parse_constraint, parse_objectives
 from nas.search.peers import train_peers
 from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
 from nas.search.run import TRIAL_COLUMNS, RunFolder
@@ -32,10 +39,14 @@ from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
+from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed
 
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
+
+TOLD = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
+"""What is told of a final training."""
 
 STATES = ("completed", "failed", "duplicate", "stopped")
 
@@ -45,7 +56,7 @@ class Result:
     """What a search found. ``front`` holds (record, test accuracy), most accurate on validation first."""
 
     folder: RunFolder
-    space: str
+    config: SearchConfig
     strategy: str
     counts: Mapping[str, int]
     budget: list[dict[str, Any]]
@@ -56,15 +67,20 @@ class Result:
     interrupted: bool
     checks: Checks
     ties: Mapping[int, list[int]]
+    finals: tuple[tuple[Record, FinalResult], ...]
+    rank_correlation: float | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
         front = [front_row(record, test, self.checks, self.ties[record.number]) for record, test in self.front]
         return {
-            "run": str(self.folder.path), "space": self.space, "strategy": self.strategy,
+            "run": str(self.folder.path), "space": self.config.space, "strategy": self.strategy,
             "trials": {state: self.counts.get(state, 0) for state in STATES}, "budget": self.budget, "wall_s": self.wall_s,
             "front": front, "best": next((r for r in front if self.best and r["trial"] == self.best.number), None),
             "message": self.message, "interrupted": self.interrupted,
+            "final": [{"trial": record.number, "folder": str(final.folder)} | {word: (final.metrics or {})[word] for word in TOLD}
+                      for record, final in self.finals],
+            "rank_correlation": self.rank_correlation,
         }  # fmt: skip
 
 
@@ -77,18 +93,25 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
     folder = RunFolder.named(config.run, config.space)
     if folder.exists:
         return resume(folder, budget=config.budget, workers=config.workers, asked=config, say=say, view=view)
+    with engine(config):
+        return _begin(folder, config, say, view)
+
+
+def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[], AbstractContextManager[View]]) -> Result:
+    """A new run: everything that can be refused is refused before the folder is made."""
     budget = parse_budget(config.budget)
-    device = device_for(budget)
+    device = cluster_device(config) or device_for(budget)
     meter = Meter(budget)
-    check_target(config.target or device)
     space = load_space(config.space)
+    check_measuring(config, device, space.spec.constraints, say)
+    load_recipe(config.recipe)
     choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
     for words in (config.deploy, config.proxy):
         multipliers(space.spec, words)
     data = load_data(config.data, seed=config.seed)
     if config.storage is not None:
         open_storage(config.storage).close()
-    workers = config.workers or default_workers(device)
+    workers = config.workers or default_workers(config, device)
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
     seconds = time_left(budget, device, workers)
     plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
@@ -115,15 +138,16 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
-    check_target(config.target or settled.device)
+    check_measuring(config, settled.device, settled.space.spec.constraints, say)
     data = load_data(config.data, seed=config.seed)
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
     say(f"going on with {folder.path}")
-    workers = workers or config.workers or default_workers(settled.device)
-    folder.create()
-    return _run(folder, replace(settled, config=config), data, meter, workers, say, view, new=False)
+    with engine(config):
+        workers = workers or config.workers or default_workers(config, settled.device)
+        folder.create()
+        return _run(folder, replace(settled, config=config), data, meter, workers, say, view, new=False)
 
 
 def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, say: Say,
@@ -150,31 +174,47 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
         payload = payload_of(settled, folder)
-        if payload["measure"]:
-            calibrate(payload["measure"])
-        executor = stack.enter_context(LocalExecutor(
-            "nas.search.evaluator:evaluate", workers=workers, gpus_per_trial=0 if device == "cpu" else None,
-            preload="nas.search.evaluator:preload", log=folder.log))  # fmt: skip
+        how = payload["measure"]
+        apart = how is not None and measured_apart(how["target"])
+        if how is not None and not apart:
+            calibrate(how)
+        opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
+                         log=folder.log, carry=config.plugins, say=say)  # fmt: skip
+        executor = stack.enter_context(opened(device, workers=workers))
+        measurer = stack.enter_context(opened("cpu", use="measure")) if apart else executor
         threads = executor.resources[0].threads
         for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
             say(f"note: {change}; latencies measured before and after do not compare")
         with view() as show:
-            loop = SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=folder, plan=plan,
-                              payload=payload, view=show, rules=rules_of(settled))  # fmt: skip
+            loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=measurer, meter=meter, folder=folder,
+                              plan=plan, payload=payload, view=show, rules=rules_of(settled))  # fmt: skip
             loop.run()
-            if not loop.interrupted and settled.shares.repeats:
-                confirm(loop)
-            if not loop.interrupted and settled.shares.peers:
-                train_peers(loop)
+            for share, look in ((settled.shares.repeats, confirm), (settled.shares.peers, train_peers),
+                                (settled.shares.final, train_finals)):  # fmt: skip
+                if share and not loop.interrupted:
+                    look(loop)
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
+        finals = tuple(read_finals(loop, settled, data))
     return Result(
-        folder=folder, space=config.space, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
+        folder=folder, config=config, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
         message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
-        ties=loop.front.ties,
+        ties=loop.front.ties, finals=finals,
+        rank_correlation=rank_correlation({r.number: r for r in study.records}, loop.front.checks.final),
     )  # fmt: skip
+
+
+def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[tuple[Record, FinalResult]]:
+    """The final trainings that came to their end, most accurate first."""
+    done = loop.front.checks.final
+    for number in sorted(done, key=lambda n: -done[n]["val_accuracy"]):
+        record = loop.study.records[number]
+        stage = stage_of(loop, record, 0.0)
+        yield record, train_final(
+            loop.study.space.architecture(record.decisions), settled.plan.deploy, data, load_recipe(stage["recipe"]),
+            folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
 
 
 def rules_of(settled: Settled) -> Rules:
@@ -182,19 +222,20 @@ def rules_of(settled: Settled) -> Rules:
     config, shares = settled.config, settled.shares
     random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
     halving = Halving(settled.objectives, settled.plan.recipe.epochs) if config.early_stopping == "asha" else None
-    return Rules(shares=shares, random=random, halving=halving)
+    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s)
 
 
 def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
     """What the evaluator is told with every job; the loop adds ``page``, ``weights``, ``checkpoint`` and ``stage``."""
     config, plan = settled.config, settled.plan
-    metrics = judged_by(settled.objectives, settled.constraints)
-    measure = {"device": config.target or settled.device, "batch": plan.batch, "threads": 1, "anchors": str(folder.path)}
+    wanted = measured_metrics(settled.objectives, settled.constraints)
+    measure = {"target": config.target or settled.device, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
+               "metrics": ["latency", *sorted(wanted - {"latency"})], "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
-        "seed": config.seed, "plugins": list(config.plugins),
-        "measure": measure if "latency" in metrics else None,
+        "seed": config.seed, "plugins": list(config.plugins), "measure": measure if wanted else None,
+        "final": {"recipe": config.recipe},
     }  # fmt: skip
 
 
@@ -221,21 +262,31 @@ def device_for(budget: Budget) -> str:
     return "cpu"
 
 
-def check_target(target: str) -> None:
-    """Raise UsageError when latency cannot be measured there."""
-    if target not in {"cpu", "cuda"} or (target == "cuda" and not torch.cuda.is_available()):
-        raise UsageError("latency cannot be measured there", got=f"target={target}",
-                         expected="cpu, or cuda on a machine with a GPU")  # fmt: skip
+def check_measuring(config: SearchConfig, device: str, limits: Sequence[str], say: Say) -> None:
+    """Raise UsageError or MeasureError when what the search judges by cannot be measured where it is to be."""
+    constraints = [parse_constraint(text) for text in (*config.constraint, *limits)]
+    wanted = measured_metrics(parse_objectives(config.objectives), constraints)
+    target = config.target or device
+    if not wanted or (not is_remote(target) and Target.parse(target).elsewhere):
+        return
+    told = check_target(target, runtime=config.runtime, metrics=wanted)
+    if config.target or config.runtime != "eager":
+        say(f"measured on: {told}")
+
+
+def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
+    """Metrics that a candidate is judged by and that only a measurement tells."""
+    return judged_by(objectives, constraints) & METRICS.keys()
+
+
+def measured_apart(target: str) -> bool:
+    """Whether latency is measured on another machine than the one that trains."""
+    return is_remote(target) or Target.parse(target).elsewhere
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return max(1, int(min(len(usable_cpus()), cpu_quota())))
-
-
-def default_workers(device: str) -> int:
-    """One worker a GPU, or one a CPU core."""
-    return torch.cuda.device_count() if device == "cuda" else cores()
 
 
 def time_left(budget: Budget, device: str, workers: int) -> float | None:

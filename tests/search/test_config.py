@@ -16,7 +16,7 @@ FULL = {
     "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
     "cpus_per_trial": "2", "trial_timeout": "10min",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
-    "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
+    "early_stopping": "asha", "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
     "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
 }  # fmt: skip
 
@@ -68,7 +68,8 @@ def test_words_go_before_the_file(tmp_path):
     ({"budget": "3"}, "not a budget"), ({"budget": "2.5trials"}, "whole"), ({"budget": "3min,4min"}, "once"),
     ({"objectives": "acuracy"}, "Did you mean 'accuracy'"), ({"objectives": "accuracy,accuracy"}, "twice"),
     ({"objectives": ","}, "objective"),
-    ({"objectives": "accuracy,memory"}, "does not measure memory"), ({"constraint": "memory<=1MB"}, "does not measure memory"),
+    ({"objectives": "accuracy,memory,memry"}, "Did you mean 'memory'"), ({"final": "3", "budget": "10trials"}, "budget in time"),
+    ({"early_stopping": "ashe"}, "asha"), ({"baseline": "ten"}, "share of the budget"),
     ({"constraint": "latency<3ms"}, "<="), ({"constraint": "latency"}, "not a limit"),
     ({"constraint": "latency<=3 apples"}, "latency"),
     ({"constraint": ["num_params<=1M", "speed<=1"]}, "speed"), ({"workers": "0"}, "workers"), ({"workers": "two"}, "workers"),

@@ -12,11 +12,12 @@ from nas.errors import MeasureError, TrainError
 from nas.net.build import build
 from nas.net.lower import lower
 from nas.search import evaluator
-from nas.search.evaluator import evaluate, load_weights, save_weights, size_of
+from nas.search.evaluator import evaluate, size_of
 from nas.search.run import RunFolder
 from nas.search.settled import size_words
 from nas.search.start import payload_of
 from nas.space.unparse import to_page
+from nas.train.checkpoint import load_weights, save_weights
 from nas.train.data import load_data
 from tests.search.fakes import MANY, settled, space_of
 
@@ -99,23 +100,30 @@ class Measured:
         return {"batch": 1}
 
 
+def figures(metrics):
+    return Measured(), dict.fromkeys(metrics, 2.0)
+
+
 @pytest.fixture
 def measured(monkeypatch, payload):
     calls = []
     monkeypatch.setattr(evaluator, "MEASURE_PAUSE_S", 0.0)
-    monkeypatch.setattr(evaluator, "measure_latency", lambda net, shape, **how: calls.append((net, shape, how)) or Measured())
-    payload["measure"] = {"device": "cpu", "batch": 4, "threads": 1, "anchors": "."}
+    monkeypatch.setattr(evaluator, "measure_metrics",
+                        lambda target, graph, metrics, **how: calls.append((target, graph, how)) or figures(metrics))
+    payload["measure"] = {"target": "cpu", "batch": 4, "threads": 1, "runtime": "eager", "metrics": ["latency", "memory"],
+                          "anchors": "."}  # fmt: skip
     return calls
 
 
 def test_the_deployed_network_is_measured(payload, measured):
     payload["deploy"] = size_words(replace(size_of(payload["proxy"]), width=2.0, input=(3, 16, 16), num_classes=7))
     result = evaluate({**payload, "stage": {"do": "measure"}}, lambda values: False)
-    (network, shape, how), = measured
-    assert shape == (3, 16, 16)
-    assert how["batch"] == 4
-    assert network(torch.zeros(1, *shape)).shape == (1, 7)
-    assert result["metrics"] == {"latency": 2.0}
+    (target, graph, how), = measured
+    assert target == "cpu"
+    assert graph.inputs[0][1] == (3, 16, 16)
+    assert graph.shape == (7,)
+    assert (how["batch"], how["runtime"]) == (4, "eager")
+    assert result["metrics"] == {"latency": 2.0, "memory": 2.0}
     assert (result["latency_low_ms"], result["latency_high_ms"]) == (1.9, 2.1)
     assert result["latency"] == {"batch": 1}
     assert not Path(payload["weights"]).exists()
@@ -134,10 +142,10 @@ def test_a_refused_measurement_is_tried_again(payload, measured, monkeypatch):
         tries.append(1)
         if len(tries) < 3:
             raise MeasureError("busy")
-        return Measured()
+        return figures(["latency"])
 
     payload["stage"] = {"do": "measure"}
-    monkeypatch.setattr(evaluator, "measure_latency", refuse)
+    monkeypatch.setattr(evaluator, "measure_metrics", refuse)
     assert evaluate(payload, lambda values: False)["metrics"] == {"latency": 2.0}
     tries.clear()
     monkeypatch.setattr(evaluator, "MEASURE_ATTEMPTS", 2)
@@ -150,7 +158,7 @@ def test_a_stop_ends_the_waiting_for_a_quiet_machine(payload, measured, monkeypa
 
     said = []
     payload["stage"] = {"do": "measure"}
-    monkeypatch.setattr(evaluator, "measure_latency", refuse)
+    monkeypatch.setattr(evaluator, "measure_metrics", refuse)
     result = evaluate(payload, lambda values: said.append(dict(values)) or True)
     assert result == {"stopped": True}
     assert said == [{"refused": 1}]

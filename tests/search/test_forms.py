@@ -169,5 +169,5 @@ def test_a_search_may_be_for_a_product():
     words = {"space": "nasnet_cell", "data": "digits", "budget": "5trials"}
     config = SearchConfig.from_words({**words, "objectives": SOFT})
     assert SearchConfig.from_words(config.to_mapping()) == config
-    with pytest.raises(UsageError, match="does not measure energy"):
-        SearchConfig.from_words({**words, "objectives": "accuracy*energy^-1"})
+    with pytest.raises(UsageError, match="Did you mean 'energy'"):
+        SearchConfig.from_words({**words, "objectives": "accuracy*energi^-1"})

@@ -8,20 +8,21 @@ import shutil
 
 import pytest
 
-from nas.errors import DataError, RunError, SpaceError, UsageError
+from nas.errors import DataError, MeasureError, RunError, SpaceError, UsageError
 from nas.net.lower import lower
 from nas.search.archive import open_archive
 from nas.search.budget import parse_budget
 from nas.search.config import SearchConfig
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
 from nas.search.settled import Settled
-from nas.search.start import check_target, cores, device_for, expected_trials, extended, resume, time_left
+from nas.search.start import check_measuring, cores, device_for, expected_trials, extended, resume, time_left
 from nas.search.storage import open_storage
 from nas.space.library import load_page
 from tests.search.fakes import settled
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
-KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted"}
+KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted", "final",
+        "rank_correlation"}  # fmt: skip
 FRONT_KEYS = {"trial", "val_accuracy", "test_accuracy", "latency_ms", "num_params", "macs", "identity", "latency_again_ms",
               "repeats", "accuracy_mean", "accuracy_sd", "ties"}  # fmt: skip
 
@@ -197,8 +198,9 @@ def test_hours_of_devices_that_are_not_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match=r"budget=100gpuh asks for a GPU.*budget=100cpuh"):
         device_for(parse_budget("100gpuh,24h"))
-    with pytest.raises(UsageError):
-        check_target("cuda")
+    asked = SearchConfig.from_words({"space": "nasnet_cell", "data": "digits", "budget": "2h", "target": "cuda"})
+    with pytest.raises(MeasureError, match="no such device"):
+        check_measuring(asked, "cpu", (), say=print)
     assert device_for(parse_budget("2cpuh")) == "cpu"
 
 

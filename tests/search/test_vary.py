@@ -146,7 +146,7 @@ def test_only_what_can_be_lowered_is_a_neighbor_or_a_mutant() -> None:
 def test_crossover_falls_back_on_a_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     space = conditional()
     a, b = (space.sample(rng_of(seed)) for seed in (1, 2))
-    monkeypatch.setattr(vary, "name_of", lambda architecture, size: None)
+    monkeypatch.setattr(vary, "name_of", lambda *known: None)
     assert crossover(space, a, b, rng_of(0)) is a
 
 

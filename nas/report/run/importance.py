@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 

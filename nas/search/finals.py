@@ -1,0 +1,68 @@
+"""The last share of a budget: the best of the front trained at the size they are deployed at, by a published recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from nas.search.confirm import Extra, page_of, run_jobs
+from nas.search.executors.base import Executor
+from nas.search.loop import SearchLoop, slot_of
+from nas.search.run import RunFolder
+from nas.search.study import Record
+
+LEAST_S = 5.0
+"""Seconds that a final training is worth beginning with."""
+
+
+def train_finals(loop: SearchLoop) -> None:
+    """Train the members that the shares ask for, side by side as far as there are slots, until the budget is spent."""
+    checks, wanted = loop.front.checks, loop.rules.shares.members
+    todo = [record for record in loop.front.members if record.number not in checks.final][: wanted - len(checks.final)]
+    if not todo:
+        return
+    seconds = seconds_each(loop, loop.executor, len(todo))
+    if seconds < LEAST_S:
+        return loop.log.warning("no final training: %.1f s a network are left", seconds)
+
+    def trained(extra: Extra, result: Mapping[str, Any]) -> None:
+        if not result.get("stopped"):
+            checks.final[int(extra.name)] = {key: value for key, value in result.items() if key != "metrics"}
+
+    jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage_of(loop, r, seconds)}) for r in todo]
+    run_jobs(loop, jobs, trained, executor=loop.executor, share=1.0, seconds=seconds, what="final training")
+
+
+def stage_of(loop: SearchLoop, record: Record, seconds: float) -> dict[str, Any]:
+    """What the evaluator is told of a final training."""
+    folder = final_folder(loop.folder, record.number)
+    name = f"{loop.folder.path.resolve().name}_{record.number}"
+    return {"do": "final", "folder": str(folder.resolve()), "name": name, "seconds": seconds, **loop.payload["final"]}
+
+
+def final_folder(run: RunFolder, trial: int) -> Path:
+    """Where a trial's final training is kept."""
+    return run.path / "final" / str(trial)
+
+
+def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
+    """Wall seconds that the rest of the budget has for each of so many trainings."""
+    device, cost = slot_of(executor)
+    rounds = math.ceil(networks / len(executor.resources))
+    left = [limit / rounds if kind == "wall" else limit / (cost * networks)
+            for kind in ("wall", device) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip
+    return min(left, default=0.0)
+
+
+def rank_correlation(records: Mapping[int, Record], final: Mapping[int, Mapping[str, Any]]) -> float | None:
+    """Kendall's tau-b between what the search saw of networks and what they reached at last; None of fewer than three."""
+    seen = {n: records[n].metrics.get("accuracy") for n in final}
+    pairs = [(seen[n], row["val_accuracy"]) for n, row in final.items() if seen[n] is not None]
+    if len(pairs) < 3:
+        return None
+    tau = float(kendalltau(*zip(*pairs, strict=True)).statistic)
+    return None if math.isnan(tau) else tau
