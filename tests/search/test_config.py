@@ -16,7 +16,8 @@ FULL = {
     "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
     "cpus_per_trial": "2", "trial_timeout": "10min",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
-    "early_stopping": "asha", "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
+    "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx",
+    "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
     "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
 }  # fmt: skip
 
