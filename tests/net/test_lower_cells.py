@@ -118,3 +118,16 @@ def test_weights_after_a_zero_are_kept() -> None:
     branches = "{combine: add, branches: [[zero, relu_conv_bn], identity]}"
     graph = graph_of(f"network: [{{op: conv_bn, out_channels: 4}}, {branches}]")
     assert "relu_conv_bn" in ops(graph)
+
+
+@pytest.mark.parametrize(("words", "side"), [("", 16), (", stride: 2", 16), (", stride: 1", 16)])
+def test_what_a_stride_says_itself_is_not_done_twice(words: str, side: int) -> None:
+    """A layer that says the cell's stride settles it; one that says 1 leaves it to the next."""
+    graph = lower(Architecture(parse_text(f"""
+        name: t
+        cells: {{c: {{stride: 2, layers: [{{op: conv_bn{words}}}, conv_bn]}}}}
+        network: [{{cell: c}}, global_avg_pool, classifier]
+        """)))
+    assert graph.nodes[0].shape[1] == side
+    strides = [call.kwargs.get("stride", 1) for _, call in graph.calls() if call.op == "conv_bn"]
+    assert strides == ([1, 2] if words.endswith("1") else [2, 1])
