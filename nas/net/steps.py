@@ -95,8 +95,8 @@ def step(name: str, op: str, kwargs: Kwargs, inputs: tuple[Value, ...], setting:
     if "num_classes" in spec.required:
         words.setdefault("num_classes", setting.num_classes)
     due = max(value.due for value in inputs)
-    if due != 1 and "stride" in spec.defaults and op not in _ENLARGING and words.setdefault("stride", due) == due:
-        due = 1
+    if due != 1 and "stride" in spec.defaults and "stride" not in words and op not in _ENLARGING:
+        words["stride"], due = due, 1
     if op == "identity" and words.get("stride", 1) == 1 and words["out_channels"] == channels_of(shape):
         return None, inputs[0]
     call = make_call(spec, words, tuple(value.shape for value in inputs))
