@@ -73,7 +73,10 @@ class Scope:
     def node(self, body: Any, sources: Any, history: list[Value], name: str, scale: bool) -> Value:
         """The output of a node."""
         if isinstance(body, Op):
-            return self.op(body, self.sources(sources, history), name, scale)
+            inputs = self.sources(sources, history)
+            if len(inputs) > 1:
+                return self.join(body.name, body.kwargs, inputs, name)
+            return self.add(name, body.name, body.kwargs, inputs, self.scaled if scale else self.unscaled)
         if isinstance(body, Parallel):
             return self.parallel(body, sources, history, name, scale)
         if isinstance(body, Repeat):
@@ -89,8 +92,8 @@ class Scope:
     def sources(self, sources: Any, history: list[Value], cell: Cell | None = None) -> Values:
         """The values a layer reads: those it names, else the layer before; a cell of k inputs reads the last k."""
         if sources:
-            values = tuple([self.value(source, history) for source in sources if source != "none"])
-        elif cell is not None and len(history) > 2:
+            return tuple([self.value(source, history) for source in sources if source != "none"])
+        if cell is not None and len(history) > 2:
             values = tuple(history[: -len(cell.inputs) - 1 : -1][: len(history) - 1])
         else:
             values = (history[-1],)
@@ -99,12 +102,13 @@ class Scope:
         return values
 
     def value(self, source: Any, history: list[Value]) -> Value:
-        """The value of a source: a name, or how many layers back."""
+        """The value of a source that is read: a name, or how many layers back."""
         value = self.names.get(source)
         if value is None:
             if not isinstance(source, int):
                 raise SpaceError("unknown source", expected="an earlier layer", got=source)
             value = history[max(source, -len(history))]
+        self.read.add(value.layer)
         return value
 
     def repeat(self, node: Repeat, sources: Any, history: list[Value], name: str, scale: bool) -> Values | list[Value]:
@@ -129,12 +133,6 @@ class Scope:
                 body = _override(body, words)
             history.append(self.node(body, here, history, f"{name}.{index}", scale))
         return history[start:]
-
-    def op(self, node: Op, inputs: Values, name: str, scale: bool) -> Value:
-        """An operation of the page."""
-        if len(inputs) > 1:
-            return self.join(node.name, node.kwargs, inputs, name)
-        return self.add(name, node.name, node.kwargs, inputs, self.scaled if scale else self.unscaled)
 
     def add(self, name: str, op: str, kwargs: Kwargs, inputs: Values, setting: Setting) -> Value:
         """Append a node; its output."""
@@ -166,14 +164,15 @@ class Scope:
         spread = len(sources) == len(node.branches) > 1
         for index, branch in enumerate(node.branches):
             reads: Any = branch.sources or (sources[index : index + 1] if spread else sources)
-            if reads and reads.count("none") == len(reads):
+            if "none" in reads and reads.count("none") == len(reads):
                 continue
             label = f"{name}.{branch.name}"
             try:
                 value = self.node(branch.body, reads, history, label, scale and branch.scale)
-                if match is not None and not value.zero and len(value.shape) == 3:
-                    model = model or value.shape
-                    value = self.fit(value, model, match, node.match is not None, f"{label}_match")
+                if match is not None and not value.zero and len(shape := value.shape) == 3:
+                    model = model or shape
+                    if value.due != 1 or shape[0] != (self.width or model[0]) or shape[1] != model[1]:
+                        value = self.fit(value, model, match, node.match is not None, f"{label}_match")
             except NasError as error:
                 raise error.at(self.place(branch, label)) from None
             values.append(value)

@@ -24,25 +24,29 @@ def coatnet_mbconv(s: Sketch, *, out_channels: int, stride: int = 1, expansion: 
 
 @op("coatnet_block", MODULES + "CoAtNetBlock", takes=("in_channels", "input_size"))
 def coatnet_block(s: Sketch, *, out_channels: int, stride: int = 1, head_channels: int = 32, mlp_ratio: float = 4.0,
-                  drop_path: float = 0.0) -> None:  # fmt: skip
-    """Transformer block over all pixels of a map with relative position bias; a stride average-pools (CoAtNet)."""
+                  expand_first: bool = True, shortcut_bias: bool = True, drop_path: float = 0.0) -> None:  # fmt: skip
+    """Transformer block over all pixels of a map with relative position bias; a stride average-pools (CoAtNet).
+
+    ``expand_first: false`` attends at the input's width, and the projection after it brings the output's (timm's rw nets).
+    """
     share("drop_path", drop_path)
     positive(stride=stride)
     channels, height, width = s.map()
-    divides(head_channels, out_channels, "head_channels")
-    _pooled_shortcut(s, out_channels, stride)
+    inner = out_channels if expand_first else channels
+    divides(head_channels, inner, "head_channels")
+    _pooled_shortcut(s, out_channels, stride, shortcut_bias)
     s.norm()
     height, width = -(-height // stride), -(-width // stride)
     s.shape = (channels, height, width)
-    s.conv(3 * out_channels, bias=True)
-    s.shape = (out_channels, height, width)
-    s.matmul(2, (height * width) ** 2, out_channels).conv(out_channels, bias=True)
-    s.params((2 * height - 1) * (2 * width - 1) * (out_channels // head_channels))
+    s.conv(3 * inner, bias=True)
+    s.shape = (inner, height, width)
+    s.matmul(2, (height * width) ** 2, inner).conv(out_channels, bias=True)
+    s.params((2 * height - 1) * (2 * width - 1) * (inner // head_channels))
     s.norm().conv(int(out_channels * mlp_ratio), bias=True).conv(out_channels, bias=True)
 
 
-def _pooled_shortcut(s: Sketch, out_channels: int, stride: int) -> None:
+def _pooled_shortcut(s: Sketch, out_channels: int, stride: int, bias: bool = True) -> None:
     """Cost of a 1x1 convolution after pooling, where the channels change."""
     channels, height, width = s.map()
     if out_channels != channels:
-        s.join(s.branch((channels, -(-height // stride), -(-width // stride))).conv(out_channels, bias=True))
+        s.join(s.branch((channels, -(-height // stride), -(-width // stride))).conv(out_channels, bias=bias))

@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from nas.errors import NasError, SpaceError
 from nas.net.graph import Size
 from nas.net.identity import identity
 from nas.net.lower import lower
-from nas.search.objectives import Constraint, parse_constraint
 from nas.space.decide import Decisions
 from nas.space.search_space import Architecture, SearchSpace, draw, valid
 from nas.space.spec import Choice, Hole, Scalar
+
+if TYPE_CHECKING:
+    from nas.search.objectives import Constraint
 
 AS_WRITTEN = Size()
 """The size that the page states."""
@@ -135,6 +138,10 @@ def decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions:
 
 def limits_of(space: SearchSpace) -> list[Constraint]:
     """The page's limits that lowering can judge. Raises UsageError for one that is not written as a limit."""
+    if not space.spec.constraints:
+        return []
+    from nas.search.objectives import parse_constraint  # late: it imports numpy
+
     limits = map(parse_constraint, space.spec.constraints)
     return [limit for limit in limits if limit.metric in ("num_params", "macs")]
 

@@ -216,7 +216,7 @@ def _first(words: Page, leaves: list[Node], scope: Scope) -> Kwargs:
             _numbers(words, "first repetition")
         else:
             raise SpaceError("first: changes words of an operation or a cell", where=words.where or None,
-                             hint="Write the first repetition as a layer of its own.")  # fmt: skip
+                             hint="Make the list a cell: its uses take channels and stride.")  # fmt: skip
     return (*sources.items(), *((word, hole_or(value, words.at(word), plain)) for word, value in words.items()))
 
 

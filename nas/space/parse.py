@@ -63,10 +63,11 @@ def _auxiliary(page: Page, network: Scope) -> tuple[Layer, ...]:
     sources = network.names[1:]
     heads = parse_layers(page["auxiliary"], network.inner(), page.at("auxiliary"), named=True)
     for head in heads:
-        if len(head.sources) != 1 or head.sources[0] not in sources:
+        read = head.sources if isinstance(head.sources, tuple) else ()
+        if len(read) != 1 or read[0] not in sources:
             raise SpaceError("an auxiliary head reads one layer of the network", where=head.where or None,
                              expected="from: one of " + ", ".join(sources),
-                             got=str(head.sources[0]) if len(head.sources) == 1 else None)  # fmt: skip
+                             got=str(read[0]) if len(read) == 1 else None)  # fmt: skip
         if not isinstance(head.body, Op | Sequential):
             raise SpaceError("an auxiliary head is an operation or a list of layers", where=head.where or None,
                              expected="op: ..., or layers: [...]")  # fmt: skip

@@ -32,12 +32,13 @@ network:
   - classifier
 """
 
+BLOCK = "{branches: [conv_bn, identity], combine: add}"
 HEADS = {
     "an operation": "{op: aux_classifier, from: stem}",
     "a chain": "{name: aux, from: body, layers: [conv_bn_act, global_avg_pool, dropout, classifier]}",
-    "a chain of blocks": "{name: aux, from: late, layers: [{branches: [conv_bn, identity], combine: add}, global_avg_pool, classifier]}",
+    "a chain of blocks": f"{{name: aux, from: late, layers: [{BLOCK}, global_avg_pool, classifier]}}",
     "a graph": "{name: aux, from: stem, layers: [conv_bn, {op: add, from: [-1, -2]}, {cell: c}, global_avg_pool, classifier]}",
-    "a repeat": "{name: aux, from: body, layers: [{repeat: 2, branches: [conv_bn, identity], combine: add}, global_avg_pool, classifier]}",
+    "a repeat": f"{{name: aux, from: body, layers: [{{repeat: 2, {BLOCK[1:]}, global_avg_pool, classifier]}}",
     "the logits' layer": "{name: aux, from: global_avg_pool, layers: [classifier]}",
 }  # fmt: skip
 HEADS["two"] = f"{HEADS['an operation']}, {HEADS['a chain']}"

@@ -118,3 +118,14 @@ def test_weights_after_a_zero_are_kept() -> None:
     branches = "{combine: add, branches: [[zero, relu_conv_bn], identity]}"
     graph = graph_of(f"network: [{{op: conv_bn, out_channels: 4}}, {branches}]")
     assert "relu_conv_bn" in ops(graph)
+
+
+@pytest.mark.parametrize(("words", "expected"), [("", [2, 1]), (", stride: 2", [2, 2]), (", stride: 1", [1, 2])])
+def test_an_operations_own_stride_leaves_the_cells_to_the_next(words: str, expected: list[int]) -> None:
+    """So a layer may go down and up again inside a cell that strides."""
+    graph = lower(Architecture(parse_text(f"""
+        name: t
+        cells: {{c: {{stride: 2, layers: [{{op: conv_bn{words}}}, conv_bn]}}}}
+        network: [{{cell: c}}, global_avg_pool, classifier]
+        """)))
+    assert [call.kwargs.get("stride", 1) for _, call in graph.calls() if call.op == "conv_bn"] == expected

@@ -20,7 +20,8 @@ from nas.space.parse import parse_text
 from nas.space.search_space import Architecture
 from tests.net.rendering import published, ruff, run_clean, sampled, small, store
 
-SMALL = ("nasnet_a_cifar", "nasnet_a_large", "enas_micro_cell", "amoebanet_a_mobile", "fbnet_c", "mobilenet_v3_small")
+SMALL = ("nasnet_a_cifar", "nasnet_a_large", "enas_micro_cell", "amoebanet_a_mobile", "fbnet_c", "mobilenet_v3_small",
+         "darts_v2_cifar_aux")  # fmt: skip
 
 
 def body_of(source: str) -> str:

@@ -226,6 +226,7 @@ TRANSFORMERS = [
     call("mixer_block", TOKENS, token_channels=3, hidden_channels=5),
     *strided("coatnet_block", out_channels=8, head_channels=4),
     *strided("coatnet_block", out_channels=12, head_channels=6, mlp_ratio=1.5),
+    *strided("coatnet_block", out_channels=12, head_channels=2, expand_first=False, shortcut_bias=False),
     *strided("coatnet_mbconv", out_channels=8),
     *strided("coatnet_mbconv", out_channels=6, se_ratio=0.0),
     call("t2t_transformer", TOKENS, out_channels=6),

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import TrainError
+from nas.net.build import build
+from nas.net.lower import lower
+from nas.space.parse import parse_text
+from nas.space.search_space import Architecture
 from nas.train import Dataset, EpochResult, FitResult, Recipe, StopTraining, evaluate, fit, load_data, seed_everything
 
 Make = Callable[..., nn.Module]
@@ -209,6 +213,28 @@ def test_the_best_weights_are_kept(few_digits: Dataset, make_net: Make, tmp_path
     best.load_state_dict(torch.load(path, weights_only=True))
     assert evaluate(best, few_digits.validation)[0] == result.best.val_accuracy == max(accuracy for accuracy, _ in kept)
     assert result.best.epoch == [accuracy for accuracy, _ in kept].index(result.best.val_accuracy)
+
+
+HELPED = """
+name: helped
+input: [1, 8, 8]
+network:
+  - {name: body, op: conv_bn_act, out_channels: 4}
+  - {name: more, op: conv_bn_act, out_channels: 8, stride: 2}
+  - global_avg_pool
+  - classifier
+auxiliary:
+  - {name: aux1, from: body, layers: [global_avg_pool, classifier]}
+  - {name: aux2, from: more, layers: [global_avg_pool, classifier]}
+"""
+
+
+def test_every_auxiliary_head_of_a_page_is_trained(few_digits: Dataset) -> None:
+    net = build(lower(Architecture(parse_text(HELPED))))
+    heads = [net.get_parameter(f"{name}.1.weight") for name in ("aux1", "aux2")]
+    before = [weight.clone() for weight in heads]
+    fit(net, few_digits, replace(FAST, aux_weight=0.4, weight_decay=0.0))
+    assert not any(map(torch.equal, heads, before))
 
 
 def test_streamed_training(tmp_path: Path) -> None:

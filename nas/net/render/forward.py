@@ -51,8 +51,9 @@ class _Forward:
             else:
                 self.module(piece)
         if self.heads:
-            given = ", ".join(map(self.text, (self.output, *self.heads)))
-            self.say(f"return ({given}) if self.training else {self.text(self.output)}")
+            self.say("if not self.training:")
+            self.say(f"    return {self.text(self.output)}")
+            self.say(call("", [self.text(name) for name in (self.output, *self.heads)]), "return ")
         elif not any(line[self.indent :].startswith("return ") for line in self.lines):
             self.say(f"return {self.text(self.output)}")
         return self.lines

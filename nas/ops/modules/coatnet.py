@@ -15,10 +15,10 @@ from nas.ops.modules.wiring import DropPath
 class PooledShortcut(nn.Module):
     """Average pooling by the stride, then a 1x1 convolution where channels change."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, bias: bool = True) -> None:
         super().__init__()
         self.stride = stride
-        self.project = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.project = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:
@@ -61,16 +61,18 @@ class CoAtNetMBConv(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """Attention over all pixels of a map, with a learned bias per head and displacement (CoAtNet)."""
+    """Attention of ``channels`` over all pixels of a map, with a learned bias per head and displacement (CoAtNet)."""
 
     index: Tensor
 
-    def __init__(self, in_channels: int, input_size: tuple[int, int], out_channels: int, head_channels: int = 32) -> None:
+    def __init__(
+        self, in_channels: int, input_size: tuple[int, int], out_channels: int, channels: int, head_channels: int = 32
+    ) -> None:
         super().__init__()
         height, width = input_size
-        self.num_heads = out_channels // head_channels
-        self.qkv = nn.Conv2d(in_channels, 3 * out_channels, 1)
-        self.project = nn.Conv2d(out_channels, out_channels, 1)
+        self.num_heads = channels // head_channels
+        self.qkv = nn.Conv2d(in_channels, 3 * channels, 1)
+        self.project = nn.Conv2d(channels, out_channels, 1)
         self.bias = nn.Parameter(torch.zeros((2 * height - 1) * (2 * width - 1), self.num_heads))
         nn.init.trunc_normal_(self.bias, std=0.02)
         self.register_buffer("index", relative_index(height, width), persistent=False)
@@ -95,14 +97,17 @@ class CoAtNetBlock(nn.Module):
         stride: int = 1,
         head_channels: int = 32,
         mlp_ratio: float = 4.0,
+        expand_first: bool = True,
+        shortcut_bias: bool = True,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         pooled = (-(-input_size[0] // stride), -(-input_size[1] // stride))
         self.pool = PooledShortcut(in_channels, in_channels, stride)
         self.norm1 = LayerNorm2d(in_channels)
-        self.attention = RelativeAttention(in_channels, pooled, out_channels, head_channels)
-        self.shortcut = PooledShortcut(in_channels, out_channels, stride)
+        inner = out_channels if expand_first else in_channels
+        self.attention = RelativeAttention(in_channels, pooled, out_channels, inner, head_channels)
+        self.shortcut = PooledShortcut(in_channels, out_channels, stride, shortcut_bias)
         self.norm2 = LayerNorm2d(out_channels)
         hidden = int(out_channels * mlp_ratio)
         self.mlp = nn.Sequential(nn.Conv2d(out_channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, out_channels, 1))
