@@ -33,7 +33,7 @@ from nas.space.spec import Range
 SMALL = {
     "random": {}, "regularized_evolution": {"population": 5, "sample": 3}, "tpe": {"startup": 5},
     "non_aging_evolution": {"population": 5, "sample": 3}, "hierarchical_evolution": {"population": 5, "mutations": 50},
-    "pnas": {"keep": 4}, "nao": {"first": 5, "each": 4, "best": 3},
+    "pnas": {"keep": 4, "steps": 4, "pool": 40}, "nao": {"first": 5, "each": 4, "best": 3, "steps": 4},
     "local_search": {}, "rl": {"batch": 3, "hidden": 8, "epochs": 2}, "reinforce": {"batch": 3, "hidden": 8},
     "nsga2": {"population": 5}, "surrogate": {"startup": 5, "candidates": 16},
 }  # fmt: skip

@@ -20,7 +20,6 @@ decoder makes of them are trained. What differs:
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
 from optuna import Study
@@ -43,15 +42,20 @@ SPARE = 3
 
 
 class NAOSampler(RoundSampler):
-    """``first`` random trials, then rounds of ``each``; the ``best`` are moved. Raises UsageError for sizes that cannot be."""
+    """``first`` random trials, then rounds of ``each``; the ``best`` are moved. ``steps`` of training a round.
+
+    Raises UsageError for sizes that cannot be.
+    """
 
     def __init__(
-        self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100
-    ) -> None:
+        self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100,
+        steps: int = 250,
+    ) -> None:  # fmt: skip
         super().__init__(space, seed=seed, first=first, each=each)
-        if best < 1:
-            raise UsageError("someone has to be moved", expected="best of 1 or more", got=best)
-        self.best = best
+        if best < 1 or steps < 1:
+            raise UsageError("some have to be moved, and a model has to learn", expected="best and steps of 1 or more",
+                             got=f"{best=}, {steps=}")  # fmt: skip
+        self.best, self.steps = best, steps
         self._tokens = Tokens(space)
 
     def candidates(self, study: Study, number: int, learnt: list[FrozenTrial], rng: random.Random) -> list[Decisions]:
@@ -60,7 +64,7 @@ class NAOSampler(RoundSampler):
 
         worth = merits(learnt, study.directions)
         known = [self.whole(trial) for trial in learnt]
-        rows = self._rows(known)
+        rows = self._tokens.rows(known)
         if not rows.size:
             return []
         seeds = np.argsort(-worth, kind="stable")[: self.best]
@@ -68,7 +72,7 @@ class NAOSampler(RoundSampler):
         found: dict[Key, Decisions] = {}
         with one_thread():
             model = Autoencoder(self._tokens, rng.getrandbits(62))
-            model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0))
+            model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
             for step in range(1, LONGEST + 1):
                 for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
                     decisions = self._decoded(logits, known[i], rng)
@@ -77,7 +81,7 @@ class NAOSampler(RoundSampler):
                 if len(found) >= SPARE * self.each:
                     break
             made = list(found.values())
-            predicted = model.worth(self._rows(made)) if made else np.empty(0)
+            predicted = model.worth(self._tokens.rows(made)) if made else np.empty(0)
         return [made[i] for i in np.argsort(-predicted, kind="stable")]
 
     def _decoded(self, logits: np.ndarray, seed: Decisions, rng: random.Random) -> Decisions:
@@ -93,7 +97,3 @@ class NAOSampler(RoundSampler):
             return seed[key] if same else self._tokens.label(key, place, rng)
 
         return self.space.decide(choose).decisions
-
-    def _rows(self, architectures: Sequence[Decisions]) -> np.ndarray:
-        order = random.Random(0)  # all decisions are there: nothing is drawn
-        return self._tokens.rows([self._tokens.sequence(decisions, order) for decisions in architectures])
