@@ -10,7 +10,8 @@ decoder makes of them are trained. What differs:
   Embeddings have length 1, the loss is 0.8 of the prediction's squared error and 0.2 of the reconstruction's cross-entropy, the
   predictor is linear with a sigmoid, as published; 250 steps of 100 trials with Adam at 0.01 instead of 1,000 epochs at 0.001;
 - the slope is taken with length 1, and steps are 0.1, 0.2, ... long, until there are three times as many new architectures as a
-  round tries; of these the best predicted come first;
+  round tries; of these the best predicted come first. Where the slope leads nowhere new any more (a small space, a round that
+  agrees with the last), labels are drawn from the decoder's softmax, hotter and hotter, instead of the likeliest taken;
 - equal spellings (a block's inputs swapped) are not added to the data: the search knows duplicates by their graph;
 - asynchronous: no round waits for its last trials, they are learnt from in the next; the search goes on in rounds;
 - what is learnt is the objective scaled from 0 to 1; with several, the share of the trials that are worse, by non-dominated
@@ -19,6 +20,7 @@ decoder makes of them are trained. What differs:
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -34,8 +36,8 @@ from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
 from nas.space.spec import Hole, Scalar
 
-STEP, LONGEST = 0.1, 30
-"""The unit of a move along the slope, and of how many the longest is."""
+STEP, LONGEST, HOTTEST = 0.1, 30, 30
+"""The unit of a move along the slope, of how many the longest is, and the highest temperature at which labels are drawn."""
 
 SPARE = 3
 """So many times as many candidates are made as a round tries."""
@@ -73,19 +75,22 @@ class NAOSampler(RoundSampler):
         with one_thread():
             model = Autoencoder(self._tokens, rng.getrandbits(62))
             model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
-            for step in range(1, LONGEST + 1):
-                for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
-                    decisions = self._decoded(logits, known[i], rng)
-                    if (key := key_of(decisions)) not in taken:
-                        found.setdefault(key, decisions)
+            for step, heat in [*((step, 0) for step in range(1, LONGEST + 1)), *((1, heat) for heat in range(1, HOTTEST + 1))]:
                 if len(found) >= SPARE * self.each:
                     break
+                for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
+                    decisions = self._decoded(logits, heat, known[i], rng)
+                    if (key := key_of(decisions)) not in taken:
+                        found.setdefault(key, decisions)
             made = list(found.values())
             predicted = model.worth(self._tokens.rows(made)) if made else np.empty(0)
         return [made[i] for i in np.argsort(-predicted, kind="stable")]
 
-    def _decoded(self, logits: np.ndarray, seed: Decisions, rng: random.Random) -> Decisions:
-        """The likeliest label of every decision; in a part of a range the seed's own, where it is in that part."""
+    def _decoded(self, logits: np.ndarray, heat: float, seed: Decisions, rng: random.Random) -> Decisions:
+        """The likeliest label of every decision, or with heat one drawn from the softmax at that temperature; in a part of a
+        range the seed's own label, where it is in that part."""
+        if heat:
+            logits = logits / heat - np.log([-math.log(rng.random() or 0.5) for _ in logits])  # Gumbel: the largest is a draw
 
         def choose(key: str, hole: Hole) -> Scalar:
             if key not in self._tokens.slots:
