@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
-from spaces import SPACES, space
+from spaces import PAGES, SPACES, space
 
 from nas.errors import UsageError
 from nas.search.budget import Budget, parse_budget
+from nas.search.keys import KEYS
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import (
     STRATEGIES,
@@ -33,7 +34,7 @@ from nas.space.spec import Range
 SMALL = {
     "random": {}, "regularized_evolution": {"population": 5, "sample": 3}, "tpe": {"startup": 5},
     "non_aging_evolution": {"population": 5, "sample": 3}, "hierarchical_evolution": {"population": 5, "mutations": 50},
-    "pnas": {"keep": 4}, "nao": {"first": 5, "each": 4, "best": 3},
+    "pnas": {"keep": 4, "steps": 4, "pool": 40}, "nao": {"first": 5, "each": 4, "best": 3, "steps": 4},
     "local_search": {}, "rl": {"batch": 3, "hidden": 8, "epochs": 2}, "reinforce": {"batch": 3, "hidden": 8},
     "nsga2": {"population": 5}, "surrogate": {"startup": 5, "candidates": 16},
 }  # fmt: skip
@@ -294,6 +295,20 @@ def test_a_strategy_is_chosen_and_says_why(name, objectives, budget, kind, said)
     assert type(sampler) is STRATEGIES[kind]
     assert sampler.seed == 7
     assert said in why
+
+
+@pytest.mark.parametrize("expected", [None, 3, 60, 500, 20_000])
+def test_every_strategy_fits_its_sizes_to_the_trials(strategy, expected):
+    for page in SPACES:
+        sampler, why = choose_strategy(
+            strategy, space(page), parse_objectives("accuracy,latency"), Budget(), seed=1, trials=expected)
+        assert type(sampler) is STRATEGIES[strategy]
+        assert why.startswith("it was asked for")
+
+
+def test_every_strategy_is_documented(strategy):
+    assert f"| `{strategy}` |" in (PAGES.parent / "docs" / "strategies.md").read_text()
+    assert strategy in KEYS["strategy"]
 
 
 def test_an_unknown_strategy_names_the_nearest():

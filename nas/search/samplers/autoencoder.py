@@ -10,7 +10,7 @@ from torch.nn import functional
 from nas.search.samplers.tokens import Tokens
 
 HIDDEN, EMBEDDING = 96, 32
-STEPS, BATCH, RATE = 250, 100, 0.01
+BATCH, RATE = 100, 0.01
 TRADE_OFF = 0.8
 """Weight of the prediction's error; the rest is the reconstruction's."""
 
@@ -42,12 +42,12 @@ class Autoencoder(nn.Module):
         """From 0 to 1, one an embedding."""
         return torch.sigmoid(self.predictor(embeddings))[:, 0]
 
-    def fit(self, rows: np.ndarray, targets: np.ndarray) -> None:
+    def fit(self, rows: np.ndarray, targets: np.ndarray, steps: int) -> None:
         """Learn targets from 0 to 1 and the rows themselves."""
         inputs, wanted = torch.from_numpy(rows), torch.tensor(targets, dtype=torch.float32)
         optimizer = torch.optim.Adam(self.parameters(), lr=RATE, weight_decay=1e-4)
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, STEPS)
-        for _ in range(STEPS):
+        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
+        for _ in range(steps):
             chosen = torch.randint(len(rows), (min(BATCH, len(rows)),), generator=self._draws)
             embeddings = self.encode(inputs[chosen])
             error = ((self.predict(embeddings) - wanted[chosen]) ** 2).mean()

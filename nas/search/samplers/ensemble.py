@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MEMBERS, EMBEDDING, HIDDEN = 5, 32, 100
-STEPS, BATCH, RATE = 200, 64, 0.01
+BATCH, RATE = 64, 0.01
 BIAS = 1.8
 """Of the output, before its sigmoid: accuracies are nearer to 1 than to 0."""
 
@@ -42,14 +42,14 @@ class Ensemble:
         hidden = torch.relu(torch.cat(parts, dim=2) @ self.hidden + self.shift)
         return torch.sigmoid(hidden @ self.out + self.bias)[..., 0]
 
-    def fit(self, rows: np.ndarray, targets: np.ndarray) -> None:
+    def fit(self, rows: np.ndarray, targets: np.ndarray, steps: int) -> None:
         """Learn targets from 0 to 1 by their absolute error."""
         inputs, wanted = torch.from_numpy(rows), torch.tensor(targets, dtype=torch.float32)
         seen = (torch.arange(len(rows)) % MEMBERS != torch.arange(MEMBERS)[:, None]).float()
         weights = [*self.embeddings, self.hidden, self.shift, self.out, self.bias]
         optimizer = torch.optim.Adam(weights, lr=RATE)
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, STEPS)
-        for _ in range(STEPS):
+        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
+        for _ in range(steps):
             chosen = torch.randint(len(rows), (min(BATCH, len(rows)),), generator=self._draws)
             loss = ((self(inputs[chosen]) - wanted[chosen]).abs() * seen[:, chosen]).mean()
             optimizer.zero_grad()

@@ -10,7 +10,8 @@ decoder makes of them are trained. What differs:
   Embeddings have length 1, the loss is 0.8 of the prediction's squared error and 0.2 of the reconstruction's cross-entropy, the
   predictor is linear with a sigmoid, as published; 250 steps of 100 trials with Adam at 0.01 instead of 1,000 epochs at 0.001;
 - the slope is taken with length 1, and steps are 0.1, 0.2, ... long, until there are three times as many new architectures as a
-  round tries; of these the best predicted come first;
+  round tries; of these the best predicted come first. Where the slope leads nowhere new any more (a small space, a round that
+  agrees with the last), labels are drawn from the decoder's softmax, hotter and hotter, instead of the likeliest taken;
 - equal spellings (a block's inputs swapped) are not added to the data: the search knows duplicates by their graph;
 - asynchronous: no round waits for its last trials, they are learnt from in the next; the search goes on in rounds;
 - what is learnt is the objective scaled from 0 to 1; with several, the share of the trials that are worse, by non-dominated
@@ -19,8 +20,8 @@ decoder makes of them are trained. What differs:
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
 
 import numpy as np
 from optuna import Study
@@ -35,23 +36,28 @@ from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
 from nas.space.spec import Hole, Scalar
 
-STEP, LONGEST = 0.1, 30
-"""The unit of a move along the slope, and of how many the longest is."""
+STEP, LONGEST, HOTTEST = 0.1, 30, 30
+"""The unit of a move along the slope, of how many the longest is, and the highest temperature at which labels are drawn."""
 
 SPARE = 3
 """So many times as many candidates are made as a round tries."""
 
 
 class NAOSampler(RoundSampler):
-    """``first`` random trials, then rounds of ``each``; the ``best`` are moved. Raises UsageError for sizes that cannot be."""
+    """``first`` random trials, then rounds of ``each``; the ``best`` are moved. ``steps`` of training a round.
+
+    Raises UsageError for sizes that cannot be.
+    """
 
     def __init__(
-        self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100
-    ) -> None:
+        self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100,
+        steps: int = 250,
+    ) -> None:  # fmt: skip
         super().__init__(space, seed=seed, first=first, each=each)
-        if best < 1:
-            raise UsageError("someone has to be moved", expected="best of 1 or more", got=best)
-        self.best = best
+        if best < 1 or steps < 1:
+            raise UsageError("some have to be moved, and a model has to learn", expected="best and steps of 1 or more",
+                             got=f"{best=}, {steps=}")  # fmt: skip
+        self.best, self.steps = best, steps
         self._tokens = Tokens(space)
 
     def candidates(self, study: Study, number: int, learnt: list[FrozenTrial], rng: random.Random) -> list[Decisions]:
@@ -60,7 +66,7 @@ class NAOSampler(RoundSampler):
 
         worth = merits(learnt, study.directions)
         known = [self.whole(trial) for trial in learnt]
-        rows = self._rows(known)
+        rows = self._tokens.rows(known)
         if not rows.size:
             return []
         seeds = np.argsort(-worth, kind="stable")[: self.best]
@@ -68,20 +74,23 @@ class NAOSampler(RoundSampler):
         found: dict[Key, Decisions] = {}
         with one_thread():
             model = Autoencoder(self._tokens, rng.getrandbits(62))
-            model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0))
-            for step in range(1, LONGEST + 1):
-                for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
-                    decisions = self._decoded(logits, known[i], rng)
-                    if (key := key_of(decisions)) not in taken:
-                        found.setdefault(key, decisions)
+            model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
+            for step, heat in [*((step, 0) for step in range(1, LONGEST + 1)), *((1, heat) for heat in range(1, HOTTEST + 1))]:
                 if len(found) >= SPARE * self.each:
                     break
+                for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
+                    decisions = self._decoded(logits, heat, known[i], rng)
+                    if (key := key_of(decisions)) not in taken:
+                        found.setdefault(key, decisions)
             made = list(found.values())
-            predicted = model.worth(self._rows(made)) if made else np.empty(0)
+            predicted = model.worth(self._tokens.rows(made)) if made else np.empty(0)
         return [made[i] for i in np.argsort(-predicted, kind="stable")]
 
-    def _decoded(self, logits: np.ndarray, seed: Decisions, rng: random.Random) -> Decisions:
-        """The likeliest label of every decision; in a part of a range the seed's own, where it is in that part."""
+    def _decoded(self, logits: np.ndarray, heat: float, seed: Decisions, rng: random.Random) -> Decisions:
+        """The likeliest label of every decision, or with heat one drawn from the softmax at that temperature; in a part of a
+        range the seed's own label, where it is in that part."""
+        if heat:
+            logits = logits / heat - np.log([-math.log(rng.random() or 0.5) for _ in logits])  # Gumbel: the largest is a draw
 
         def choose(key: str, hole: Hole) -> Scalar:
             if key not in self._tokens.slots:
@@ -93,7 +102,3 @@ class NAOSampler(RoundSampler):
             return seed[key] if same else self._tokens.label(key, place, rng)
 
         return self.space.decide(choose).decisions
-
-    def _rows(self, architectures: Sequence[Decisions]) -> np.ndarray:
-        order = random.Random(0)  # all decisions are there: nothing is drawn
-        return self._tokens.rows([self._tokens.sequence(decisions, order) for decisions in architectures])

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container
 
 import numpy as np
 from optuna import Study
 from optuna.trial import FrozenTrial
 
+from nas.errors import UsageError
 from nas.search.samplers.past import DRAWS, Key, key_of, unseen
 from nas.search.samplers.ranking import merits
 from nas.search.samplers.rounds import RoundSampler
@@ -35,21 +36,26 @@ from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace, draw
 
 STAGES = 5
-POOL = 1000
-"""Extensions that are predicted; so many times that are drawn at most to find them."""
+"""As many as the paper's cells have blocks."""
 
 
 class PNASSampler(RoundSampler):
     """``keep``: trials of a stage, and how many of the best are extended. The first stage has fewer where there are fewer.
+    ``steps`` of training for the predictor, ``pool``: how many extensions it judges.
 
     Raises UsageError for sizes that cannot be.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int | None = None, keep: int = 256) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int | None = None, keep: int = 256, steps: int = 200,
+                 pool: int = 1000) -> None:  # fmt: skip
         self.stage = stages(space, STAGES)
         self._tokens = tokens = Tokens(space)
         first = math.prod(tokens.counts[slot] for key, slot in tokens.slots.items() if self.stage[key] == 0)
         super().__init__(space, seed=seed, first=min(keep, max(first, 2)), each=keep)
+        if steps < 1 or pool < 1:
+            raise UsageError("the predictor has to learn, and to choose from something", got=f"{steps=}, {pool=}",
+                             expected="steps and a pool of 1 or more")  # fmt: skip
+        self.steps, self.pool = steps, pool
         self.count = 1 + max(self.stage.values(), default=0)
         self._least = {key: trivial(hole) for key, hole in space.holes.items()}
         self._columns = [
@@ -79,13 +85,13 @@ class PNASSampler(RoundSampler):
             return []
         with one_thread():
             model = Ensemble(self._columns, rng.getrandbits(62))
-            model.fit(self._rows(known), (worth - worth.min()) / (np.ptp(worth) or 1.0))
-            predicted = model.predict(self._rows(pool))
+            model.fit(self._tokens.rows(known), (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
+            predicted = model.predict(self._tokens.rows(pool))
         return [pool[i] for i in np.argsort(-predicted, kind="stable")]
 
     def _extensions(self, parents: list[Decisions], number: int, known: set[Key], rng: random.Random) -> list[Decisions]:
         found: dict[Key, Decisions] = {}
-        for _ in range(POOL):
+        for _ in range(self.pool):
             stage = number if number < self.count else rng.randrange(self.count)
             decisions = self._drawn(rng.choice(parents), [stage], rng)
             if (key := key_of(decisions)) not in known:
@@ -96,7 +102,3 @@ class PNASSampler(RoundSampler):
         """These decisions with those of some stages drawn; what becomes active by it in other stages is trivial."""
         drawn = {key: draw(hole, rng) for key, hole in self.space.holes.items() if self.stage[key] in which}
         return self.space.complete({**self._least, **decisions, **drawn}, rng).decisions
-
-    def _rows(self, architectures: Sequence[Decisions]) -> np.ndarray:
-        order = random.Random(0)  # all decisions are there: nothing is drawn
-        return self._tokens.rows([self._tokens.sequence(decisions, order) for decisions in architectures])

@@ -46,11 +46,12 @@ class Tokens:
         whole = self.space.complete(decisions, rng).decisions
         return [self.token(key, label) for key, label in whole.items() if key in self.slots]
 
-    def rows(self, sequences: Sequence[Sequence[Token]]) -> np.ndarray:
-        """Each sequence as a row of zeros and, for its tokens, ones: sequences x total."""
-        table = np.zeros((len(sequences), self.total), dtype=np.float32)
-        for row, sequence in zip(table, sequences, strict=True):
-            row[[self.starts[token.slot] + token.place for token in sequence]] = 1.0
+    def rows(self, architectures: Sequence[Decisions]) -> np.ndarray:
+        """Each architecture's decisions as a row of zeros and, for its tokens, ones: architectures x total."""
+        table = np.zeros((len(architectures), self.total), dtype=np.float32)
+        for row, decisions in zip(table, architectures, strict=True):
+            tokens = (self.token(key, label) for key, label in decisions.items() if key in self.slots)
+            row[[self.starts[token.slot] + token.place for token in tokens]] = 1.0
         return table
 
     def token(self, key: str, label: Scalar) -> Token:
