@@ -15,6 +15,7 @@ import torch
 
 from nas.cli import main
 from tests.cli.driver import begin, environment, wait_until
+from tests.cli.test_search import contract
 
 PAGE = "{name: net, network: [{op: conv_bn_act, kernel_size: 3, out_channels: 8}, global_avg_pool, classifier]}"
 RECIPE = "{epochs: 2, batch_size: 20, ema: 0.9, mixup: 0.2, drop_path: 0.1, aux_weight: 0.4}"
@@ -33,6 +34,7 @@ def test_a_page_is_trained_and_exported(place: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert "epoch 2 of 2" in err
+    assert document.keys() == contract("JSON of train")
     assert document["weights"] == "fully trained"
     assert document["epochs"] == 2
     assert not document["interrupted"]
