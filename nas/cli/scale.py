@@ -67,8 +67,7 @@ def _comparison(arguments: Arguments, subject: Subject) -> tuple[Size, Compariso
     if rule not in RULES:
         raise UsageError("unknown rule", got=rule, expected=" or ".join(RULES), hint=nearest(rule, RULES))
     seed = whole_number("seed", arguments.get("seed", "0"), least=0) or 0
-    source = subject.data or ""
-    data = data_at(source, subject.size.input, seed)
+    data = data_at(subject, subject.size.input, seed)
     size = replace(subject.size, input=subject.size.input or data.input_shape,
                    num_classes=subject.size.num_classes or data.num_classes)  # fmt: skip
     if (size.input, size.num_classes) != (data.input_shape, data.num_classes):
@@ -76,7 +75,7 @@ def _comparison(arguments: Arguments, subject: Subject) -> tuple[Size, Compariso
                          expected=f"{size.input} in {size.num_classes} classes")  # fmt: skip
     channels = data.input_shape[0]
     return size, Comparison(
-        load=lambda side: data if side is None else data_at(source, (channels, side, side), seed),
+        load=lambda side: data if side is None else data_at(subject, (channels, side, side), seed),
         recipe=find_recipe(arguments.get("recipe") or "quick"), rule=rule, seconds=seconds_of(arguments.get("budget")),
         device=device_of(arguments.get("device")), seed=seed,
     )  # fmt: skip
