@@ -96,8 +96,8 @@ T = ["train", "net.yaml", "data=tiny.npz"]
     (["train", "darts_v2_cifa", "data=digits"], "darts_v2_cifar"),
     ([*T, "recipe=cifra"], "Did you mean 'cifar'"), ([*T, "recipe=none.yaml"], "no such recipe"), ([*T, "epochs=0"], "epochs"),
     ([*T, "batch_size=1"], "batch_size"), ([*T, "budget=3trials"], "wall time"), ([*T, "budget=x"], "not a budget"),
-    ([*T, "device=tpu"], "device=tpu"), ([*T, "device=cuda:99"], "cuda:99"), ([*T, "deploy=widht=1"], "Did you mean 'width'"), ([*T, "trial=3"], "no such run"),
-    ([*T, "deploy=input=1x8x9"], "square"), ([*T, "deploy=num_classes=7"], "3 classes"),
+    ([*T, "device=tpu"], "device=tpu"), ([*T, "deploy=widht=1"], "Did you mean 'width'"), ([*T, "trial=3"], "no such run"),
+    ([*T, "device=cuda:99"], "cuda:99"), ([*T, "deploy=input=1x8x9"], "square"), ([*T, "deploy=num_classes=7"], "3 classes"),
     ([*T, "deploy=input=3x8x8"], "3x8x8"), ([*T, "seed=-1"], "seed"), (["train", "many.yaml", "data=tiny.npz"], "search space"),
     ([*T, "formats=onxx"], "unknown format"), ([*T, "out=tiny.npz/x"], "cannot be written"),
 ])  # fmt: skip
