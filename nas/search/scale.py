@@ -79,8 +79,7 @@ def scale(
                 raise UsageError("there are neither coefficients nor data to find them on")
             search = _Grid(architecture, base, folder, conditions, compare, say)
         plan = _settle(folder, {**words, **(search.words() if search else {})}, search)
-        if (folder / FAMILY).is_file():
-            done: dict[str, Any] = json.loads((folder / FAMILY).read_text(encoding="utf-8"))
+        if (done := _finished(folder / FAMILY)) is not None:
             return done
         results = search.run(plan) if search else []
         if coefficients is None:
@@ -92,6 +91,17 @@ def scale(
                     "rule": search.compare.rule if search else None, "grid": results, "family": family}  # fmt: skip
         RunFolder(folder).write(folder / FAMILY, json.dumps(document, indent=2) + "\n")
     return document
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
+    """The family that was made before; None where there is none, or a member's latency was refused: it is tried again."""
+    try:
+        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return done if all(member["latency_ms"] is not None for member in done["family"]) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError("the family cannot be read", where=str(path), got=str(error), hint="Delete the file.") from None
 
 
 def _settle(folder: Path, words: Mapping[str, Any], search: _Grid | None) -> dict[str, Any]:

@@ -155,15 +155,23 @@ def test_the_latency_rule_measures(tmp_path: Path, loads: Any, monkeypatch: pyte
     assert len(calls) <= module.MOST_MEASURED + 2
 
 
-def test_a_refused_measurement_leaves_a_member_without_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_measurement_leaves_no_figure_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **words: Any) -> None:
         raise MeasureError("a busy machine")
 
+    measure = module.measure_latency
     monkeypatch.setattr(module, "measure_latency", refuse)
     said: list[str] = []
     document = run(tmp_path / "f", said, coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
     assert document["family"][0]["latency_ms"] is None
     assert "busy machine" in said[0]
+    monkeypatch.setattr(module, "measure_latency", measure)
+    again = run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
+    assert again["family"][0]["latency_ms"] > 0
+    assert run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1) == again
+    (tmp_path / "f" / "family.json").write_text("{")
+    with pytest.raises(RunError, match="family cannot be read"):
+        run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
 
 
 def test_another_scaling_is_refused(tmp_path: Path, loads: Any) -> None:
