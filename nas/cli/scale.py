@@ -17,7 +17,7 @@ from nas.report.text import count, milliseconds, percent, table
 from nas.search.config import whole_number
 
 if TYPE_CHECKING:
-    from nas.search.scale import Comparison
+    from nas.search.scale_grid import Comparison
 
 FOLDER = Path("results", "scaled")
 MOST_MEMBERS = 10
@@ -60,7 +60,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _comparison(arguments: Arguments, subject: Subject) -> tuple[Size, Comparison]:
     """The size of the base as the data completes it, and how candidates are compared."""
-    from nas.search.scale import RULES, Comparison
+    from nas.search.scale_grid import RULES, Comparison
     from nas.train.recipe_pages import find_recipe
 
     rule = arguments.get("rule") or "macs"

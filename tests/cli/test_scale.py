@@ -9,7 +9,7 @@ import pytest
 
 from nas.cli import main
 from nas.measure import latency as room
-from nas.search import scale as module
+from nas.search import scale_grid as module
 from tests.cli.test_measure import LENIENT
 from tests.cli.test_search import contract
 from tests.search.test_scale import PAGE
@@ -59,7 +59,7 @@ def test_an_interrupt_is_told(place: Path, monkeypatch: pytest.MonkeyPatch, caps
     def press(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Grid, "_train", press)
+    monkeypatch.setattr(module.Grid, "_train", press)
     assert main(["scale", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "out=s"]) == 130
     assert "the same command goes on: s" in capsys.readouterr().out
 
