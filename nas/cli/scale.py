@@ -17,7 +17,7 @@ from nas.report.text import count, milliseconds, percent, table
 from nas.search.config import whole_number
 
 if TYPE_CHECKING:
-    from nas.search.scale import Comparison
+    from nas.search.scale_grid import Comparison
 
 FOLDER = Path("results", "scaled")
 MOST_MEMBERS = 10
@@ -60,15 +60,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _comparison(arguments: Arguments, subject: Subject) -> tuple[Size, Comparison]:
     """The size of the base as the data completes it, and how candidates are compared."""
-    from nas.search.scale import RULES, Comparison
+    from nas.search.scale_grid import RULES, Comparison
     from nas.train.recipe_pages import find_recipe
 
     rule = arguments.get("rule") or "macs"
     if rule not in RULES:
         raise UsageError("unknown rule", got=rule, expected=" or ".join(RULES), hint=nearest(rule, RULES))
     seed = whole_number("seed", arguments.get("seed", "0"), least=0) or 0
-    source = subject.data or ""
-    data = data_at(source, subject.size.input, seed)
+    data = data_at(subject, subject.size.input, seed)
     size = replace(subject.size, input=subject.size.input or data.input_shape,
                    num_classes=subject.size.num_classes or data.num_classes)  # fmt: skip
     if (size.input, size.num_classes) != (data.input_shape, data.num_classes):
@@ -76,7 +75,7 @@ def _comparison(arguments: Arguments, subject: Subject) -> tuple[Size, Compariso
                          expected=f"{size.input} in {size.num_classes} classes")  # fmt: skip
     channels = data.input_shape[0]
     return size, Comparison(
-        load=lambda side: data if side is None else data_at(source, (channels, side, side), seed),
+        load=lambda side: data if side is None else data_at(subject, (channels, side, side), seed),
         recipe=find_recipe(arguments.get("recipe") or "quick"), rule=rule, seconds=seconds_of(arguments.get("budget")),
         device=device_of(arguments.get("device")), seed=seed,
     )  # fmt: skip

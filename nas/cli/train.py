@@ -30,12 +30,16 @@ FOLDER = Path("results", "trained")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is to be trained: at which size as far as it is said, on which data, and what is known of its search."""
+    """What is to be trained: at which size as far as it is said, on which data, and what is known of its search.
+
+    ``split``: the seed by which a run holds out its validation images; they are held out here too.
+    """
 
     name: str
     architecture: Architecture
     size: Size
     data: str | None
+    split: int | None = None
     found: tuple[str, ...] = ()
 
 
@@ -77,7 +81,7 @@ def _train(arguments: Arguments, subject: Subject, page: RecipePage, out: Path, 
     from nas.report.training import training_view
     from nas.search.final import train_final
 
-    data = data_at(subject.data or "", subject.size.input, how["seed"])
+    data = data_at(subject, subject.size.input, how["seed"])
     done = 0
     with training_view(sys.stderr if arguments.json else sys.stdout) if group.first else nullcontext() as show:
 
@@ -137,7 +141,8 @@ def _of_run(arguments: Arguments, what: str, trial: str) -> Subject:
         found = found_lines(words, record.number, record.metrics.get("latency"), record.attrs.get("latency"))
         name = f"{archive.folder.path.resolve().name}-{record.number}"
         return Subject(name=name, architecture=architecture, size=_size(arguments, architecture, archive.deploy),
-                       data=arguments.get("data") or archive.config.data, found=tuple(found))  # fmt: skip
+                       data=arguments.get("data") or archive.config.data, split=archive.config.seed,
+                       found=tuple(found))  # fmt: skip
 
 
 def _size(arguments: Arguments, architecture: Architecture, base: Size) -> Size:
@@ -150,13 +155,14 @@ def _size(arguments: Arguments, architecture: Architecture, base: Size) -> Size:
     return as_size(multipliers(architecture.spec, SizeWords.parse(arguments.get("deploy"), "deploy")), base)
 
 
-def data_at(source: str, shape: tuple[int, int, int] | None, seed: int) -> Dataset:
-    """The data set; scaled where the network's input says another size than its images have."""
+def data_at(subject: Subject, shape: tuple[int, int, int] | None, seed: int) -> Dataset:
+    """The subject's data set, scaled to a shape where one is said; split by ``seed`` unless a run has split it."""
     from nas.train.data import load_data
 
     if shape is not None and shape[1] != shape[2]:
         raise UsageError("images are trained square", got="x".join(map(str, shape)))
-    return load_data(source, seed=seed, image_size=None if shape is None else shape[1])
+    seed = seed if subject.split is None else subject.split
+    return load_data(subject.data or "", seed=seed, image_size=None if shape is None else shape[1])
 
 
 def device_of(word: str | None) -> str:
@@ -164,7 +170,8 @@ def device_of(word: str | None) -> str:
     import torch
 
     word = word or ("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", word) or (word != "cpu" and not torch.cuda.is_available()):
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", word)
+    if match is None or (word != "cpu" and int(match[1] or 0) >= torch.cuda.device_count()):
         raise UsageError("there is no such device to train on", got=f"device={word}",
                          expected="cpu, or cuda on a machine with a GPU")  # fmt: skip
     return word

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nas.errors import TrainError
 from nas.net.build import Network
+from nas.train.recipe import Recipe
 
 PLACE = 2 / 3
 """How far into the network's maps the head reads: at the second reduction of NASNet and DARTS."""
@@ -99,3 +100,21 @@ def with_auxiliary(model: nn.Module, trial: Trial, num_classes: int) -> nn.Modul
         return model
     layer, channels = trial.maps[min(round(PLACE * len(trial.maps)), len(trial.maps) - 1)]
     return WithAuxiliary(model, layer, AuxiliaryHead(channels, num_classes))
+
+
+def prepare(model: nn.Module, recipe: Recipe, shape: tuple[int, int, int], num_classes: int, *,
+            parallel: bool) -> tuple[nn.Module, bool]:  # fmt: skip
+    """What is trained: the model, with a head where the recipe wants one; and whether a weight takes no part in the loss.
+
+    It is tried on the smallest images that the recipe will show, of the data's ``shape`` at most; where there is nothing
+    to learn from that (one size, no head, not ``parallel``), it is not. Raises TrainError as :func:`try_network`.
+    """
+    channels, *sides = shape
+    small = recipe.side_at(0, min(sides))
+    if not (recipe.aux_weight or small < min(sides) or parallel):
+        return model, False
+    device = next(model.parameters(), torch.empty(0)).device
+    trial = try_network(model, torch.zeros(2, channels, *([small, small] if small < min(sides) else sides), device=device))
+    if not recipe.aux_weight:
+        return model, trial.unused or trial.two_outputs
+    return with_auxiliary(model, trial, num_classes).to(device), trial.unused

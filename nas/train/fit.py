@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas.errors import TrainError
 from nas.train.augment import mix_up
-from nas.train.auxiliary import try_network, with_auxiliary
+from nas.train.auxiliary import prepare
 from nas.train.checkpoint import START_OVER, load_checkpoint, save_checkpoint, save_weights
 from nas.train.data import Dataset
-from nas.train.evaluate import autocast, evaluate, in_format, main_logits
+from nas.train.evaluate import autocast, evaluate, in_format
+from nas.train.loss import training_loss
 from nas.train.optimizer import Average, make_optimizer
 from nas.train.parallel import ALONE, Group
 from nas.train.recipe import Recipe
@@ -139,7 +139,8 @@ class _Training:
         if (least := len(data.train) // self.steps // group.size) < 2 and group.size > 1:
             raise TrainError("a batch has too few images for so many processes", expected="2 images each", got=least,
                              hint=f"batch_size={2 * group.size} is the least for {group.size}.")  # fmt: skip
-        self.whole, unused = self._with_head()
+        reseed(derive_seed(seed, "auxiliary"))
+        self.whole, unused = prepare(self.model, recipe, data.input_shape, data.num_classes, parallel=group.size > 1)
         if recipe.channels_last:
             for weight in self.whole.parameters():
                 weight.data = in_format(weight.data, weight.ndim == 4)
@@ -148,23 +149,6 @@ class _Training:
         self.regularisation = Regularisation(self.model, drop_path=recipe.drop_path > 0)
         self.runs = group.wrap(self.whole, unused=unused)
         self.history: list[EpochResult] = []
-
-    def _with_head(self) -> tuple[nn.Module, bool]:
-        """The model, with a head of its own for the training where the recipe wants one; whether a weight is unused.
-
-        The smallest images are tried where the recipe has several sizes.
-        """
-        recipe, (channels, *sides) = self.recipe, self.data.input_shape
-        small = recipe.side_at(0, min(sides))
-        if not (recipe.aux_weight or small < min(sides) or self.group.size > 1):
-            return self.model, False
-        if small < min(sides):
-            sides = [small, small]
-        trial = try_network(self.model, torch.zeros(2, channels, *sides, device=self.device))
-        if not recipe.aux_weight:
-            return self.model, trial.unused or trial.two_outputs
-        reseed(derive_seed(self.seed, "auxiliary"))
-        return with_auxiliary(self.model, trial, self.data.num_classes).to(self.device), trial.unused
 
     @property
     def judged(self) -> nn.Module:
@@ -224,7 +208,7 @@ class _Training:
             group["lr"] = rate
         images = in_format(images if share == 1.0 else mix_up(images, share), self.recipe.channels_last)
         with autocast(self.device, self.recipe.amp):
-            loss = self._loss(self.runs(images), labels, share)
+            loss = training_loss(self.runs(images), labels, share, self.recipe, self.data.num_classes)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss if part == 1.0 else part * loss)
         if self.recipe.grad_clip:
@@ -233,21 +217,6 @@ class _Training:
         if self.average is not None:
             self.average.update()
         return loss.detach()
-
-    def _loss(self, outputs: Any, labels: Tensor, share: float) -> Tensor:
-        """Of mixed images the labels' losses are mixed by the same share."""
-        loss = self._cross_entropy(main_logits(outputs, self.data.num_classes), labels, share)
-        if self.recipe.aux_weight and isinstance(outputs, tuple | list):
-            for aux in outputs[1:]:
-                loss = loss + self.recipe.aux_weight * self._cross_entropy(aux, labels, share)
-        return loss
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        if share == 1.0:
-            return loss
-        other = F.cross_entropy(logits, labels.roll(1, 0), label_smoothing=self.recipe.label_smoothing)
-        return share * loss + (1.0 - share) * other
 
     def finish(self) -> None:
         """Leave in the model the weights that were validated."""

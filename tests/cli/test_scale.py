@@ -9,8 +9,9 @@ import pytest
 
 from nas.cli import main
 from nas.measure import latency as room
-from nas.search import scale as module
+from nas.search import scale_grid as module
 from tests.cli.test_measure import LENIENT
+from tests.cli.test_search import contract
 from tests.search.test_scale import PAGE
 
 
@@ -34,6 +35,7 @@ def test_a_family_of_given_coefficients(place: Path, capsys: pytest.CaptureFixtu
     assert (place / "results" / "scaled" / "net" / "net_b1.yaml").is_file()
     assert main([*line, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    assert document.keys() == contract("JSON of scale")
     assert document["out"] == "results/scaled/net"
     assert not document["interrupted"]
     assert [m["phi"] for m in document["family"]] == [0, 1]
@@ -57,7 +59,7 @@ def test_an_interrupt_is_told(place: Path, monkeypatch: pytest.MonkeyPatch, caps
     def press(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Grid, "_train", press)
+    monkeypatch.setattr(module.Grid, "_train", press)
     assert main(["scale", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "out=s"]) == 130
     assert "the same command goes on: s" in capsys.readouterr().out
 

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas import Size, load_architecture
 from nas.cli import main
+from nas.cli.train import Subject, data_at
+from nas.train import load_data
 from tests.cli.driver import begin, environment, wait_until
+from tests.cli.test_search import contract
 
 PAGE = "{name: net, network: [{op: conv_bn_act, kernel_size: 3, out_channels: 8}, global_avg_pool, classifier]}"
 RECIPE = "{epochs: 2, batch_size: 20, ema: 0.9, mixup: 0.2, drop_path: 0.1, aux_weight: 0.4}"
@@ -33,6 +37,7 @@ def test_a_page_is_trained_and_exported(place: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert "epoch 2 of 2" in err
+    assert document.keys() == contract("JSON of train")
     assert document["weights"] == "fully trained"
     assert document["epochs"] == 2
     assert not document["interrupted"]
@@ -74,6 +79,15 @@ def test_other_data_and_another_size(place: Path, capsys: pytest.CaptureFixture[
     assert "input: [1, 12, 12]" in page
 
 
+def test_a_runs_network_is_judged_on_the_images_that_the_run_held_out(place: Path) -> None:
+    architecture = load_architecture("net.yaml")
+    words = {"name": "net", "architecture": architecture, "size": Size(), "data": "tiny.npz"}
+    of_run, of_page = Subject(**words, split=5), Subject(**words)
+    assert data_at(of_run, None, 1).fingerprint == load_data("tiny.npz", seed=5).fingerprint
+    assert data_at(of_page, None, 1).fingerprint == load_data("tiny.npz", seed=1).fingerprint
+    assert data_at(of_page, None, 1).fingerprint != data_at(of_run, None, 1).fingerprint
+
+
 T = ["train", "net.yaml", "data=tiny.npz"]
 
 
@@ -83,7 +97,7 @@ T = ["train", "net.yaml", "data=tiny.npz"]
     ([*T, "recipe=cifra"], "Did you mean 'cifar'"), ([*T, "recipe=none.yaml"], "no such recipe"), ([*T, "epochs=0"], "epochs"),
     ([*T, "batch_size=1"], "batch_size"), ([*T, "budget=3trials"], "wall time"), ([*T, "budget=x"], "not a budget"),
     ([*T, "device=tpu"], "device=tpu"), ([*T, "deploy=widht=1"], "Did you mean 'width'"), ([*T, "trial=3"], "no such run"),
-    ([*T, "deploy=input=1x8x9"], "square"), ([*T, "deploy=num_classes=7"], "3 classes"),
+    ([*T, "device=cuda:99"], "cuda:99"), ([*T, "deploy=input=1x8x9"], "square"), ([*T, "deploy=num_classes=7"], "3 classes"),
     ([*T, "deploy=input=3x8x8"], "3x8x8"), ([*T, "seed=-1"], "seed"), (["train", "many.yaml", "data=tiny.npz"], "search space"),
     ([*T, "formats=onxx"], "unknown format"), ([*T, "out=tiny.npz/x"], "cannot be written"),
 ])  # fmt: skip

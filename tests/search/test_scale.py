@@ -11,9 +11,11 @@ import pytest
 from nas import Size, load_architecture, lower
 from nas.errors import MeasureError, RunError, UsageError
 from nas.measure import latency as room
-from nas.search import scale as module
+from nas.search import scale as family
+from nas.search import scale_grid as module
 from nas.search.compound import Coefficients
-from nas.search.scale import Comparison, scale
+from nas.search.scale import scale
+from nas.search.scale_grid import Comparison
 from nas.space.page import read_page
 from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
@@ -103,7 +105,7 @@ def test_a_killed_comparison_goes_on_and_ends_the_same(tmp_path: Path, loads: An
         raise Killed
 
     whole = run(tmp_path / "whole", compare=compare(loads))
-    train = module._Grid._train
+    train = module.Grid._train
     left = [2]
 
     def some(self: Any, *arguments: Any) -> dict[str, Any]:
@@ -112,24 +114,24 @@ def test_a_killed_comparison_goes_on_and_ends_the_same(tmp_path: Path, loads: An
             raise Killed
         return train(self, *arguments)
 
-    monkeypatch.setattr(module._Grid, "_train", some)
+    monkeypatch.setattr(module.Grid, "_train", some)
     with pytest.raises(Killed):
         run(tmp_path / "part", compare=compare(loads))
-    monkeypatch.setattr(module._Grid, "_train", train)
+    monkeypatch.setattr(module.Grid, "_train", train)
     with (tmp_path / "part" / "grid.jsonl").open("a") as file:
         file.write('{"alpha": 1.2, "be')
     part = run(tmp_path / "part", compare=compare(loads))
     plain = [[{k: v for k, v in row.items() if k != "seconds"} for row in d["grid"]] for d in (whole, part)]
     assert plain[0] == plain[1]
     assert part["coefficients"] == whole["coefficients"]
-    monkeypatch.setattr(module._Grid, "_train", dies)
+    monkeypatch.setattr(module.Grid, "_train", dies)
     assert run(tmp_path / "part", compare=compare(loads)) == part, "a finished one is read back"
 
 
 def test_a_budget_sets_epochs_and_candidates(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "epoch_seconds", lambda *arguments: 1.0)
     said: list[str] = []
-    monkeypatch.setattr(module._Grid, "run", lambda self, plan: [{"alpha": 2.0, "beta": 1.0, "gamma": 1.0, "val_accuracy": 1.0,
+    monkeypatch.setattr(module.Grid, "run", lambda self, plan: [{"alpha": 2.0, "beta": 1.0, "gamma": 1.0, "val_accuracy": 1.0,
                                                                   "macs": 1}])  # fmt: skip
     long = replace(compare(loads), recipe=Recipe(epochs=50, batch_size=30))
     run(tmp_path / "a", said, compare=replace(long, seconds=15.0))
@@ -149,21 +151,30 @@ def test_the_latency_rule_measures(tmp_path: Path, loads: Any, monkeypatch: pyte
         return SimpleNamespace(median_ms=float(graph.macs) ** 0.5, to_mapping=dict)
 
     monkeypatch.setattr(module, "measured", by_macs)
+    monkeypatch.setattr(family, "measured", by_macs)
     document = run(tmp_path / "f", compare=compare(loads, rule="latency"), members=1)
     assert document["rule"] == "latency"
     assert all(3.24 <= row["macs_ratio"] <= 4.84 for row in document["grid"])
     assert len(calls) <= module.MOST_MEASURED + 2
 
 
-def test_a_refused_measurement_leaves_a_member_without_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_measurement_leaves_no_figure_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **words: Any) -> None:
         raise MeasureError("a busy machine")
 
+    measure = module.measure_latency
     monkeypatch.setattr(module, "measure_latency", refuse)
     said: list[str] = []
     document = run(tmp_path / "f", said, coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
     assert document["family"][0]["latency_ms"] is None
     assert "busy machine" in said[0]
+    monkeypatch.setattr(module, "measure_latency", measure)
+    again = run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
+    assert again["family"][0]["latency_ms"] > 0
+    assert run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1) == again
+    (tmp_path / "f" / "family.json").write_text("{")
+    with pytest.raises(RunError, match="family cannot be read"):
+        run(tmp_path / "f", coefficients=Coefficients(2.0, 1.0, 1.0), members=1)
 
 
 def test_another_scaling_is_refused(tmp_path: Path, loads: Any) -> None:
