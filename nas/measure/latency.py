@@ -139,7 +139,7 @@ def measure_latency(
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
         cores=tuple(cores) if cores is not None else None, memory_format=conditions.memory_format,
         batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
-        torch_version=torch.__version__, clock_mhz=mhz,
+        torch_version=str(torch.__version__), clock_mhz=mhz,
         seconds=time.perf_counter() - start,
     )  # fmt: skip
 

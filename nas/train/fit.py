@@ -76,19 +76,23 @@ class FitResult:
 def fit(
     model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochResult], bool | None] | None = None, checkpoint: Path | None = None,
+    give_way: Callable[[], object] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
     ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits) while training; build it under
     :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True or raises :class:`StopTraining`,
     the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
-    a kill in between repeats that epoch), and the same call goes on from it, also after a stop.
+    a kill in between repeats that epoch), and the same call goes on from it, also after a stop. ``give_way`` is called
+    after every step: :func:`nas.measure.lock.device_shared` pauses the training there while another
+    process measures.
 
     Raises TrainError for a loss that is not finite (naming the epoch), a model that does not return class scores, and
     a checkpoint that is damaged or another training's. torch.OutOfMemoryError passes through.
     """
     with seed_everything(seed, device):
         training = _Training(model, data.to(device), recipe, seed)
+        training.give_way = give_way or training.give_way
         if checkpoint is not None:
             training.load(checkpoint)
         stopped = False
@@ -119,6 +123,7 @@ class _Training:
         self.optimizer = make_optimizer(self.model, recipe)
         self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
         self.history: list[EpochResult] = []
+        self.give_way: Callable[[], object] = bool
 
     def run_epoch(self) -> EpochResult:
         """One pass over the training split, one over the validation split."""
@@ -147,6 +152,7 @@ class _Training:
         for step, (images, labels) in enumerate(batches, start=1):
             rate = self.recipe.learning_rate_at(epoch + (step - 0.5) / self.steps)
             total += self._step(in_format(images, self.recipe.channels_last), labels, rate) * len(labels)
+            self.give_way()
             if step % CHECK_EVERY == 0:
                 _check_finite(float(total), "training", epoch)
         return _check_finite(float(total) / len(self.data.train), "training", epoch)
