@@ -145,11 +145,18 @@ def measure_latency(
 
 
 def _turns(timer: Timer, reference: Run, net: Run) -> Turn:
-    """Interleaved bursts of the two, each about ``BURST_S`` long."""
+    """Interleaved bursts of the two, each about ``BURST_S`` long, and before each a run that is not timed.
+
+    It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
+    has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
+    """
     repeats = [_burst(timer, run) for run in (reference, net)]
 
     def turn() -> Pair:
-        (first, one), (second, two) = timer(reference, repeats[0]), timer(net, repeats[1])
+        reference()
+        first, one = timer(reference, repeats[0])
+        net()
+        second, two = timer(net, repeats[1])
         return Pair(first, second, one or two)
 
     return turn
