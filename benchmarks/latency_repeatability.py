@@ -1,12 +1,14 @@
 """How well latency repeats: the same random networks measured twice, in two processes, by two protocols.
 
-    python benchmarks/latency_repeatability.py [--nets 20] [--loads 0 1 2] [--write]
+    python benchmarks/latency_repeatability.py [--nets 20] [--loads 0 1 2] [--cells 100] [--write]
 
 For every number of foreign training processes in ``--loads``, two fresh processes measure every network by
 ``measure_latency`` and, right after it, by torch's ``blocked_autorange`` for about the same time. Compared are the two
 processes, and the last one with the first of all ("vs ... foreign"). Everything shares one anchor, as a run's folder
-does. About 1 s a network and process: 20 networks and three loads take 2.5 minutes. With ``--write`` the figures go to
-results/benchmarks/latency_repeatability.csv with their conditions.
+does. Then ``--cells`` random networks of nasnet_cell (CIFAR's size) are measured twice on the machine as it is, by
+``measure_latency`` alone: what matters there is their order. A refused measurement is counted, and is not a figure.
+20 networks, three loads and 100 cells take 6 minutes on a quiet machine; a busy one refuses, and takes longer. With
+``--write`` the figures go to results/benchmarks/latency_repeatability.csv with their conditions.
 """
 
 from __future__ import annotations
@@ -31,8 +33,13 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 from nas.errors import MeasureError
+from nas.measure.device import device_name
 from nas.measure.latency import measure_latency
 from nas.measure.reference import Anchors, SepConv, Sum
+from nas.net.build import build
+from nas.net.graph import Size
+from nas.net.lower import lower
+from nas.space.library import load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 Shape = tuple[int, int, int]
@@ -62,6 +69,12 @@ def random_net(seed: int) -> tuple[nn.Module, Shape]:
     return nn.Sequential(*layers).eval(), (3, size, size)
 
 
+def random_cell(seed: int) -> tuple[nn.Module, Shape]:
+    """A network of nasnet_cell at the size of a CIFAR search, and its input shape."""
+    graph = lower(load_space("nasnet_cell").sample(random.Random(seed)), Size(width=0.25, depth=1 / 3, input=(3, 32, 32)))
+    return build(graph).eval(), (3, 32, 32)
+
+
 def autorange_ms(model: nn.Module, shape: Shape, seconds: float) -> float:
     """Median of torch's own protocol under the same conditions."""
     net = model.to(memory_format=torch.channels_last)
@@ -71,17 +84,18 @@ def autorange_ms(model: nn.Module, shape: Shape, seconds: float) -> float:
         return float(timer.blocked_autorange(min_run_time=seconds).median) * 1000
 
 
-def sweep(nets: int, folder: str) -> None:
+def sweep(nets: int, folder: str, cells: bool) -> None:
     """What a worker process does: one JSON line a network."""
     anchors = Anchors(folder)
     for seed in range(nets):
-        model, shape = random_net(seed)
+        model, shape = random_cell(seed) if cells else random_net(seed)
         start = time.perf_counter()
         try:
             latency = measure_latency(model, shape, anchors=anchors).to_mapping()
         except MeasureError as error:
             latency = {"median_ms": None, "error": str(error), "seconds": time.perf_counter() - start}
-        print(json.dumps(latency | {"autorange_ms": autorange_ms(model, shape, 0.4)}), flush=True)
+        peer = {} if cells else {"autorange_ms": autorange_ms(model, shape, 0.4)}
+        print(json.dumps(latency | peer), flush=True)
 
 
 def foreign_load(seconds: float) -> None:
@@ -119,9 +133,9 @@ def loaded(count: int, seconds: float) -> Iterator[None]:
             process.wait()
 
 
-def run_sweep(nets: int, folder: str) -> list[Row]:
-    worker = subprocess.run(**itself("--sweep", folder, "--nets", str(nets)), stdout=subprocess.PIPE, text=True,
-                            timeout=60 + 15 * nets, check=True)  # fmt: skip
+def run_sweep(nets: int, folder: str, cells: int = 0) -> list[Row]:
+    command = itself("--sweep", folder, "--nets", str(nets), "--cells", str(cells))
+    worker = subprocess.run(**command, stdout=subprocess.PIPE, text=True, timeout=60 + 30 * nets, check=True)
     return [json.loads(line) for line in worker.stdout.splitlines()]
 
 
@@ -134,6 +148,9 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
 def compare(what: str, load: int, field: str, first: list[Row], second: list[Row]) -> Row:
     """Agreement of two sweeps over the networks that both measured."""
     both = [(x, y) for x, y in zip(first, second, strict=True) if x[field] is not None and y[field] is not None]
+    if len(both) < 2:
+        return {"foreign_processes": load, "compared": what, "protocol": field.removesuffix("_ms").replace("median", "paired"),
+                "nets": len(first), "refused": len(first) - len(both)}  # fmt: skip
     a, b = (np.array([pair[i][field] for pair in both], dtype=float) for i in (0, 1))
     gap = np.abs(a - b) / ((a + b) / 2)
     return {
@@ -151,11 +168,11 @@ def costs(sweeps: list[list[Row]]) -> Row:
     seconds = [float(str(row["seconds"])) for row in rows]
     drift = [float(str(row["reference_drift"])) for row in rows if row["median_ms"] is not None]
     return {"median_s": round(float(np.median(seconds)), 2), "max_s": round(max(seconds), 2),
-            "median_drift": round(float(np.median(drift)), 3), "max_drift": round(max(drift), 3),
+            "median_drift": round(float(np.median(drift or [0.0])), 3), "max_drift": round(max(drift, default=0.0), 3),
             "load_average": round(os.getloadavg()[0], 1)}  # fmt: skip
 
 
-def benchmark(nets: int, loads: list[int]) -> list[Row]:
+def benchmark(nets: int, loads: list[int], cells: int) -> list[Row]:
     """All comparisons, printed as they come."""
     rows: list[Row] = []
     first: list[Row] = []
@@ -172,8 +189,12 @@ def benchmark(nets: int, loads: list[int]) -> list[Row]:
                     print(rows[-1], flush=True)
             for error in (row["error"] for rows_ in sweeps for row in rows_ if "error" in row):
                 print("refused:", error)
+        if cells:
+            sweeps = [run_sweep(cells, folder, 1) for _ in range(2)]
+            rows.append(compare("nasnet_cell, two processes", 0, "median_ms", *sweeps) | costs(sweeps))
+            print(rows[-1], flush=True)
     conditions = {"threads": 1, "batch": 1, "dtype": "float32", "memory_format": "channels_last",
-                  "device": first[0]["device_name"], "cores": os.cpu_count(), "torch": torch.__version__}  # fmt: skip
+                  "device": device_name(torch.device("cpu")), "cores": os.cpu_count(), "torch": torch.__version__}  # fmt: skip
     return [row | conditions for row in rows]
 
 
@@ -181,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--nets", type=int, default=20)
     parser.add_argument("--loads", type=int, nargs="+", default=[0, 1], help="numbers of foreign training processes")
+    parser.add_argument("--cells", type=int, default=100, help="random networks of nasnet_cell, measured twice")
     parser.add_argument("--write", action="store_true", help="write results/benchmarks/latency_repeatability.csv")
     parser.add_argument("--sweep", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--load", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
@@ -188,8 +210,8 @@ def main() -> None:
     if args.load is not None:
         return foreign_load(args.load)
     if args.sweep is not None:
-        return sweep(args.nets, args.sweep)
-    rows = benchmark(args.nets, args.loads)
+        return sweep(args.nets, args.sweep, bool(args.cells))
+    rows = benchmark(args.nets, args.loads, args.cells)
     if args.write:
         path = ROOT / "results" / "benchmarks" / "latency_repeatability.csv"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,10 @@ def _format(runtime: Runtime, asked: str | None) -> str:
 
 
 def _captured(net: nn.Module, data: torch.Tensor) -> Run:
-    """The network's kernels as one CUDA graph; what it returns is replayed into the same memory."""
+    """The network's kernels as one CUDA graph; what it returns is replayed into the same memory.
+
+    Captured on the stream that warmed up: torch's own capture stream belongs to the device that first captured anything.
+    """
     new_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
     stream = new_stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -139,7 +142,7 @@ def _captured(net: nn.Module, data: torch.Tensor) -> Run:
             net(data)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         output = net(data)
 
     def replay(kept: object = (net, data, output)) -> None:  # the graph reads and writes their memory

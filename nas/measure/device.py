@@ -118,12 +118,25 @@ def quiet(device: torch.device, threads: int, cores: Sequence[int] | None, inlin
     with ExitStack() as stack:
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
+            stack.enter_context(_usual_kernels())
         stack.enter_context(torch.inference_mode())
         stack.enter_context(_pinned(cores, threads))
         stack.enter_context(_threads(threads))
         stack.enter_context(_denormals_flushed())
         _settle_heap()
         yield CudaTimer(device) if device.type == "cuda" else CpuTimer(threads, inline)
+
+
+@contextmanager
+def _usual_kernels() -> Iterator[None]:
+    """cuDNN chooses kernels as it does in a fresh process, whatever a training here has set."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, False
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def _settle_heap() -> None:

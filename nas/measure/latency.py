@@ -139,17 +139,24 @@ def measure_latency(
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
         cores=tuple(cores) if cores is not None else None, memory_format=conditions.memory_format,
         batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
-        torch_version=torch.__version__, clock_mhz=mhz,
+        torch_version=str(torch.__version__), clock_mhz=mhz,
         seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 
 def _turns(timer: Timer, reference: Run, net: Run) -> Turn:
-    """Interleaved bursts of the two, each about ``BURST_S`` long."""
+    """Interleaved bursts of the two, each about ``BURST_S`` long, and before each a run that is not timed.
+
+    It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
+    has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
+    """
     repeats = [_burst(timer, run) for run in (reference, net)]
 
     def turn() -> Pair:
-        (first, one), (second, two) = timer(reference, repeats[0]), timer(net, repeats[1])
+        reference()
+        first, one = timer(reference, repeats[0])
+        net()
+        second, two = timer(net, repeats[1])
         return Pair(first, second, one or two)
 
     return turn

@@ -1,18 +1,33 @@
-"""One measurement on a device at a time, over all processes of a user on this machine."""
+"""Who has a device: one measurement alone, or any number of trainings, over all processes of a user on this machine.
+
+Locks of the operating system on two files (``flock``): it lets go of a dead process's. A measurement takes the *gate*
+first, so that no training begins another step, then waits until those that train have paused; a training looks at the
+gate between its steps. So a measurement never waits for longer than a step takes, however many train.
+"""
 
 from __future__ import annotations
 
 import getpass
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nas.errors import MeasureError
+
+if sys.platform != "win32":
+    import fcntl
+
+POLL_S = 0.005
+
+GiveWay = Callable[[], bool]
+"""Called between steps; whether it had to wait for a measurement."""
 
 
 def lock_folder() -> Path:
@@ -33,16 +48,85 @@ def lock_folder() -> Path:
 def device_lock(device: str, timeout_s: float = 600.0, folder: Path | None = None) -> Iterator[None]:
     """Hold ``device`` (a name such as "cpu" or a GPU's UUID) for this process alone while the block runs.
 
-    Waits up to ``timeout_s`` seconds, then raises MeasureError. A process that dies lets go of its locks.
+    Waits up to ``timeout_s`` seconds for measurements and for trainings to pause, then raises MeasureError. A process
+    that dies lets go of its locks.
     """
-    path = (folder or lock_folder()) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', device)}.lock"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=timeout_s)
-    except Timeout:
-        raise MeasureError(f"{device} stayed in use by another measurement for {timeout_s:g} s", where=str(path),
-                           hint="Wait for the other run, or allow a longer wait.") from None  # fmt: skip
-    try:
+    end, path = time.monotonic() + timeout_s, _path(device, folder)
+    with ExitStack() as held:
+        if not all(held.enter_context(_alone(file, end)) for file in (path, _training(path))):
+            raise MeasureError(f"{device} stayed in use by another measurement or training for {timeout_s:g} s", where=str(path),
+                               hint="Wait for the other run, or allow a longer wait.")  # fmt: skip
         yield
+
+
+@contextmanager
+def device_shared(device: str, idle: Callable[[], object] | None = None, folder: Path | None = None) -> Iterator[GiveWay]:
+    """Train on ``device`` together with others; call what this yields between steps, to let measurements go first.
+
+    A call costs microseconds while nobody measures. ``idle`` waits until this process's work on the device is done
+    (``torch.cuda.synchronize``), and is called before way is given. A process must not take ``device_lock`` inside.
+    """
+    if sys.platform == "win32":  # it has no shared locks: measurements exclude each other, trainings do not pause
+        yield lambda: False
+        return
+    path = _path(device, folder)
+    gate, training = (os.open(file, os.O_RDWR | os.O_CREAT, 0o600) for file in (path, _training(path)))
+
+    def enter() -> None:
+        fcntl.flock(gate, fcntl.LOCK_SH)  # held by measurements from their asking to their end
+        fcntl.flock(training, fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+
+    def give_way() -> bool:
+        if _try(gate, fcntl.LOCK_SH):
+            fcntl.flock(gate, fcntl.LOCK_UN)
+            return False
+        if idle is not None:
+            idle()
+        fcntl.flock(training, fcntl.LOCK_UN)
+        enter()
+        return True
+
+    try:
+        enter()
+        yield give_way
     finally:
-        lock.release()
+        os.close(gate)
+        os.close(training)
+
+
+@contextmanager
+def _alone(path: Path, end: float) -> Iterator[bool]:
+    """The file locked for this process alone; whether that came about before the ``end``."""
+    if sys.platform == "win32":
+        lock = FileLock(path)
+        with suppress(Timeout):
+            lock.acquire(timeout=max(0.0, end - time.monotonic()))
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+        return
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while not (locked := _try(file, fcntl.LOCK_EX)) and time.monotonic() < end:
+            time.sleep(POLL_S)
+        yield locked
+    finally:
+        os.close(file)
+
+
+def _try(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _path(device: str, folder: Path | None) -> Path:
+    return (folder or lock_folder()) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', device)}.lock"
+
+
+def _training(path: Path) -> Path:
+    return path.with_suffix(".training")

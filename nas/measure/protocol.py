@@ -18,27 +18,32 @@ import numpy as np
 from nas.errors import MeasureError
 from nas.measure.stats import median_interval, quieter_half, settled
 
+LOADED = 0.2
+"""A machine on which more than this share of the pairs is interrupted is a busy one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """When a measurement has seen enough, and when it is refused.
 
     ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling
-    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts``
-    times, and then refused, when more than ``max_rejected`` of the pairs were interrupted, when the reference ran more
-    than ``max_drift`` (relative) slower than its quiet time, or when the interval stayed wider than
-    ``max_half_width``.
+    takes at least ``min_pairs`` pairs and ``min_s`` seconds (``loaded_s`` where more than ``LOADED`` of the pairs were
+    interrupted: foreign load comes in phases, which no interval within one of them tells), and at most ``max_s``. It is
+    repeated up to ``attempts`` times, and then refused, when more than ``max_rejected`` of the pairs were interrupted,
+    when the reference ran more than ``max_drift`` (relative) slower than its quiet time, or when the interval stayed
+    wider than ``max_half_width``.
     """
 
     tolerance: float = 0.02
     confidence: float = 0.95
     min_pairs: int = 40
     min_s: float = 0.4
+    loaded_s: float = 1.5
     max_s: float = 3.0
     warmup_s: float = 0.3
     max_half_width: float = 0.05
-    max_rejected: float = 0.8
-    max_drift: float = 0.6
+    max_rejected: float = 0.7
+    max_drift: float = 0.25
     attempts: int = 3
 
 
@@ -128,7 +133,9 @@ def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list
         if len(pairs) % CHECK_EVERY or len(pairs) < limits.min_pairs or spent < limits.min_s:
             continue
         ratio = summarise(pairs, limits.confidence)
-        if ratio is not None and ratio.half_width <= limits.tolerance:
+        if ratio is None or (ratio.rejected > LOADED * len(pairs) and spent < limits.loaded_s):
+            continue
+        if ratio.half_width <= limits.tolerance:
             break
     return pairs
 

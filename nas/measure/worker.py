@@ -7,6 +7,7 @@ a question brings the quiet times it knows, the answer those that were used, so 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import os
@@ -173,7 +174,7 @@ def serve_stdio(*, allow: bool) -> None:
     """Answer on this process's own stdin and stdout; what libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with answers:
+    with contextlib.suppress(BrokenPipeError), answers:  # whoever asked may have gone
         serve(sys.stdin.buffer, answers, allow=allow)
 
 

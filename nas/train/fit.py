@@ -85,6 +85,7 @@ def fit(
     model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochResult], bool | None] | None = None, checkpoint: Path | None = None,
     checkpoint_every_s: float = 0.0, best: Path | None = None, group: Group = ALONE,
+    give_way: Callable[[], object] = bool,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
@@ -93,7 +94,8 @@ def fit(
     the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
     a kill in between repeats that epoch), and the same call goes on from it, also after a stop; with
     ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time. The
-    weights of the :attr:`FitResult.best` epoch so far are kept in the file ``best``.
+    weights of the :attr:`FitResult.best` epoch so far are kept in the file ``best``. ``give_way`` is called after every
+    step: :func:`nas.measure.lock.device_shared` pauses the training there while another process measures.
 
     In a ``group`` of processes all call this alike: batches are shared out, gradients averaged, figures are the whole's.
     The first process alone writes; each hears of every epoch, and a stop of any stops all. Batch norm sees its process's
@@ -104,7 +106,7 @@ def fit(
     through.
     """
     with seed_everything(seed, device):
-        training = _Training(model, data.to(device), recipe.on(device), seed, group)
+        training = _Training(model, data.to(device), recipe.on(device), seed, group, give_way)
         try:
             if checkpoint is not None:
                 training.load(checkpoint)
@@ -131,7 +133,8 @@ def fit(
 class _Training:
     """A model with all that changes while it is trained."""
 
-    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int, group: Group) -> None:
+    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int, group: Group,
+                 give_way: Callable[[], object]) -> None:  # fmt: skip
         self.device = data.train.device
         self.model = model.to(self.device)
         self.data, self.recipe, self.seed, self.group = data, recipe, seed, group
@@ -149,6 +152,7 @@ class _Training:
         self.regularisation = Regularisation(self.model, drop_path=recipe.drop_path > 0)
         self.runs = group.wrap(self.whole, unused=unused)
         self.history: list[EpochResult] = []
+        self.give_way = give_way
 
     @property
     def judged(self) -> nn.Module:
@@ -194,6 +198,7 @@ class _Training:
             alpha = recipe.mixup * strength
             share = mixing.betavariate(alpha, alpha) if alpha else 1.0
             total += self._step(images, labels, rate, share, self._part(step, labels)) * len(labels)
+            self.give_way()
             if step % CHECK_EVERY == 0:
                 _check_finite(float(total), "training", epoch)
         return _check_finite(float(self.group.sum(total)) / len(self.data.train), "training", epoch)

@@ -108,10 +108,10 @@ def test_without_the_token_nothing_is_answered(server, monkeypatch, brought):
         check_target(server.url)
 
 
-def post(server, body, headers=None, size=None):
+def post(server, body, headers):
     connection = http.client.HTTPConnection(*server.server_address, timeout=20)
-    words = {"Content-Type": "application/x-nas-measure", "Authorization": f"Bearer {TOKEN}", "Content-Length": str(size or len(body))}
-    connection.request("POST", "/", body=body, headers=words | (headers or {}))
+    words = {"Content-Type": "application/x-nas-measure", "Authorization": f"Bearer {TOKEN}", "Content-Length": str(len(body))}
+    connection.request("POST", "/", body=body, headers=words | headers)
     answer = json.loads(connection.getresponse().read())
     connection.close()
     return answer["error"]["message"]
@@ -222,8 +222,10 @@ def test_a_module_of_ones_own_does_not_travel_as_source(server, token):
         measure_at("cpu", nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize("text", ["ftp://host", "http://", "http://host/path", "http://user@host", "ssh://-oProxyCommand=x/nas",
-                                  "ssh://-x@host", "ssh://a:b@host", "http://host:99999", "http://host?devise=cpu", "://"])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "ftp://host", "http://", "http://host/path", "http://user@host", "ssh://-oProxy=x/nas", "ssh://-x@host", "ssh://a:b@host",
+    "http://host:99999", "http://host?devise=cpu", "://",
+])  # fmt: skip
 def test_what_is_no_address_is_told(text):
     with pytest.raises(UsageError, match="this is no target"):
         check_target(text)
@@ -255,7 +257,8 @@ def test_the_token_is_found_in_a_file(tmp_path, monkeypatch):
 def command(folder: Path) -> Path:
     """A `nas` to be found by its path, as it would be installed on another machine."""
     script = folder / "nas"
-    script.write_text(f"#!/bin/sh\ncd {ROOT} && exec {sys.executable} -c 'import sys; from nas.cli import main; sys.exit(main())' \"$@\"\n")
+    code = "import sys; from nas.cli import main; sys.exit(main())"
+    script.write_text(f"#!/bin/sh\ncd {ROOT} && exec {sys.executable} -c '{code}' \"$@\"\n")
     script.chmod(0o755)
     return script
 

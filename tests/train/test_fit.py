@@ -68,6 +68,13 @@ def test_equal_seeds_are_bit_equal_and_others_are_not(few_digits: Dataset, make_
     assert equal_weights(nets[0], nets[1])
 
 
+def test_way_is_given_after_every_step_and_changes_nothing(few_digits: Dataset, make_net: Make) -> None:
+    steps: list[int] = []
+    with_it = fit(make_net(), few_digits, FAST, give_way=lambda: steps.append(1))
+    assert len(steps) == FAST.epochs * -(-len(few_digits.train) // FAST.batch_size)
+    assert metrics(with_it) == metrics(fit(make_net(), few_digits, FAST))
+
+
 def test_the_callers_random_state_is_untouched(few_digits: Dataset, make_net: Make) -> None:
     with seed_everything(3):
         expected = torch.rand(())

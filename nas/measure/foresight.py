@@ -1,0 +1,111 @@
+"""What a search knows of latency before it measures: learnt from its own measurements, with an interval to be trusted.
+
+:mod:`nas.measure.predictor` on :mod:`nas.measure.features`, refitted as measurements come in, ever more rarely. It only
+ever saves a measurement: a candidate that is surely over a limit is not measured. What a search shows in the end was measured.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import t
+
+from nas.measure.features import as_table, features_of
+from nas.measure.predictor import LatencyPredictor
+from nas.measure.table import LatencyTable
+from nas.net.graph import Graph
+
+CONFIDENCE = 0.99
+
+FIRST, EVERY = (20, 40, 80), 50
+"""Fitted at so many measurements, and then after every so many more."""
+
+HISTORY = 300
+"""The newest measurements are learnt from: a fit of 300 takes 0.2 s, and a search's newest are the most like its next."""
+
+AUDIT = 20
+"""One in so many that would be skipped is measured all the same, lest a wrong belief were never put right."""
+
+
+class Foresight:
+    """Latencies of a search's networks, foreseen. With a ``table``, its sums are a feature: the rest corrects them."""
+
+    def __init__(self, table: LatencyTable | None = None, *, confidence: float = CONFIDENCE) -> None:
+        self._table, self._confidence = table, confidence
+        self._rows: list[dict[str, float]] = []
+        self._latencies: list[float] = []
+        self._fitted, self._skipped = 0, 0
+        self._names: tuple[str, ...] = ()
+        self._predictor: LatencyPredictor | None = None
+
+    @property
+    def measurements(self) -> int:
+        """How many were told."""
+        return len(self._latencies)
+
+    def add(self, graph: Graph, latency_ms: float) -> None:
+        """Tell a measurement."""
+        self._rows.append(self._features(graph))
+        self._latencies.append(latency_ms)
+
+    def interval(self, graph: Graph) -> tuple[float, float, float] | None:
+        """Milliseconds (low, median, high) that hold a measurement of it with the confidence; None while too little is known.
+
+        Takes a few milliseconds, and a part of a second where it refits.
+        """
+        self._refit()
+        if self._predictor is None:
+            return None
+        features = self._features(graph)
+        if any(value and name not in self._names for name, value in features.items()):
+            return None  # it has something in it that no measured network had
+        row, _ = as_table([features], self._names)
+        median, low, high = (float(part[0]) for part in self._predictor.predict(row, self._confidence))
+        widen = self._widening()
+        return median - widen * (median - low), median, median + widen * (high - median)
+
+    def surely_over(self, graph: Graph, limit_ms: float) -> str | None:
+        """Why the network need not be measured: its latency is over the limit with that confidence. None: measure it."""
+        found = self.interval(graph)
+        if found is None or found[0] <= limit_ms:
+            return None
+        self._skipped += 1
+        if self._skipped % AUDIT == 0:
+            return None
+        low, median, high = found
+        return (f"latency is foreseen as {median:.4g} ms ({low:.4g} to {high:.4g} ms with {self._confidence:.0%} confidence, "
+                f"from {self._fitted} measurements), over {limit_ms:.4g} ms")  # fmt: skip
+
+    def _widening(self) -> float:
+        """Fewer measurements than 1 / (1 - confidence) back less than the confidence: their largest error is stretched.
+
+        As that of Student's t, with a degree of freedom for every four measurements: with a normal one's, 20
+        measurements of a made-up machine held 97 % where 99 % were promised.
+        """
+        backed = min(self._confidence, self._used / (self._used + 1))
+        wanted, found = t.ppf([(1 + self._confidence) / 2, (1 + backed) / 2], max(2.0, self._used / 4))
+        return float(wanted / found)
+
+    @property
+    def _used(self) -> int:
+        return min(self._fitted, HISTORY)
+
+    def _features(self, graph: Graph) -> dict[str, float]:
+        features = features_of(graph)
+        if self._table is not None:
+            total, unknown = self._table.known_ms(graph)
+            features |= {"table.log_ms": math.log(total) if total else 0.0, "table.ms": total, "table.unknown": float(unknown)}
+        return features
+
+    def _refit(self) -> None:
+        if len(self._latencies) < next_fit(self._fitted):
+            return
+        features, self._names = as_table(self._rows[-HISTORY:])
+        self._predictor = LatencyPredictor.fit(features, np.array(self._latencies[-HISTORY:]))
+        self._fitted = len(self._latencies)
+
+
+def next_fit(fitted: int) -> int:
+    """How many measurements the next fit waits for."""
+    return next((count for count in FIRST if count > fitted), 0) or fitted + EVERY
