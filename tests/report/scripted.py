@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def outcome(job: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def scripted_run(folder: Path, trials: int = 30, **words: Any) -> str:
+def scripted_run(folder: Path, trials: int = 30, outcome: Any = outcome, **words: Any) -> str:
     """The run's folder as text."""
     chosen = settled(budget=f"{trials}trials", **{"objectives": "accuracy,latency", "constraint": ["latency<=4.5ms"], **words})
     run_loop(folder, FakeExecutor(outcome), chosen)
@@ -43,12 +42,13 @@ def scripted_run(folder: Path, trials: int = 30, **words: Any) -> str:
         done = [r.number for r in study.records if r.state == "completed"][:4]
         study.set_metadata(
             val_images=IMAGES, test_images=100,
-            repeats={str(done[0]): [0.5, 0.7]},
+            repeats={str(n): [0.5, 0.7] for n in done[:1]},
             final={str(n): {"accuracy": study.records[n].metrics["accuracy"] + 0.05, "test_accuracy": 0.8} for n in done},
             peers=[{"name": HOSTILE, "accuracy": 0.7, "latency_ms": 2.0, "num_params": 1000, "macs": 10_000}],
         )  # fmt: skip
     return str(folder)
 
 
-def close(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+def failure(job: Any) -> dict[str, Any]:
+    """What every trial of a run that finds nothing comes to."""
+    raise RuntimeError("error: no room")

@@ -17,7 +17,7 @@ from nas.report.run.document import run_document
 from nas.search.archive import open_archive
 from tests.pages import architectures
 from tests.report.browser import chromium, opened
-from tests.report.scripted import HOSTILE
+from tests.report.scripted import HOSTILE, failure, scripted_run
 
 BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 31)"}
 
@@ -51,7 +51,7 @@ def test_a_page_names_nothing_to_load(made) -> None:
     assert "connect-src 'none'" in text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_front_has_every_trial_and_a_click_shows_its_cells(browser, made, scheme) -> None:
     document, file = made
     judged = [t for t in document["trials"] if t["state"] == "completed"]
@@ -88,6 +88,16 @@ def test_every_plot_is_drawn_and_every_trial_listed(browser, made) -> None:
         assert values == sorted(values, reverse=True)
 
 
+def test_a_run_that_found_nothing_has_a_page(browser, tmp_path) -> None:
+    with open_archive(scripted_run(tmp_path / "run", 3, failure)) as archive:
+        (tmp_path / "r.html").write_text(page(run_document(archive), {}), encoding="utf-8")
+    with opened(browser, (tmp_path / "r.html").as_uri()) as shown:
+        assert shown.locator("#trials tbody tr").count() == 3
+        assert shown.locator("#front .point").count() == 0 + 1  # the published network
+        assert "Nothing to show yet" in shown.locator("#growth-note").inner_text()
+
+
+@pytest.mark.slow
 def test_runs_side_by_side(browser, made, scripted, tmp_path) -> None:
     with open_archive(scripted) as one, open_archive(scripted) as two:
         document = compare_documents([one, two])
@@ -98,6 +108,7 @@ def test_runs_side_by_side(browser, made, scripted, tmp_path) -> None:
         assert shown.locator("#growth .trace").count() == 2
 
 
+@pytest.mark.slow
 def test_text_fits_its_box(browser, tmp_path) -> None:
     for name in ("nasnet_a_cifar", "inception_resnet_v1", "mobilenet_v3_large", "swin_t"):
         file = tmp_path / f"{name}.svg"

@@ -66,9 +66,10 @@ def test_a_run_that_cannot_be_read_is_told(tmp_path) -> None:
     assert "no such run" in text
 
 
+@pytest.mark.slow
 def test_the_browser_gets_the_news(port) -> None:
     with chromium() as browser, opened(browser, f"http://{HOST}:{port}/", local=False) as shown:
-        with shown.expect_response("**/data.json", timeout=10_000) as news:
+        with shown.expect_response("**/data.json", timeout=20_000) as news:
             pass
         assert news.value.ok
         assert shown.locator("#trials tbody tr").count() > 0

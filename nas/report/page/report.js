@@ -85,7 +85,7 @@
     const phases = Object.keys(run.spending), kinds = [["training", "training_s", "search"], ["measuring", "measuring_s", "good"], ["other (start, build, wait)", "other_s", "baseline"], ["failed", "failed_s", "front"], ["stopped early", "stopped_s", "peer"]];
     const traces = kinds.filter(([, key]) => phases.some((p) => run.spending[p][key] > 0)).map(([name, key, tone]) => ({ name, type: "bar", orientation: "h", y: phases.map((p) => PHASE[p] ?? safe(p)),
       x: phases.map((p) => run.spending[p][key]), marker: { color: colour(tone) }, hovertemplate: `${name}: %{x:.3s} s<extra></extra>` }));
-    plot("spent", traces, { barmode: "stack", xaxis: axis("device seconds"), yaxis: axis("", { automargin: true }), showlegend: true, legend: { orientation: "h", y: 1.25, x: 0 } });
+    plot("spent", traces, { barmode: "stack", xaxis: axis("device seconds"), yaxis: axis("", { automargin: true }), showlegend: true });
     const asked = run.budget.map((b) => `${+b.spent.toPrecision(3)} of ${b.asked}${b.unit}`).join(", ");
     $("spent-note").textContent = `Budget: ${asked}. ` + phases.map((p) => { const s = run.spending[p]; return `${PHASE[p] ?? p}: ${plural(s.trials, "trial")}, ${s.duplicate} recognised as known (cost nothing), ${s.failed} failed, ${s.stopped} stopped early`; }).join("; ") + ".";
   }
