@@ -30,7 +30,7 @@ def compare_documents(archives: Sequence[Archive]) -> dict[str, Any]:
 
 
 def _row(archive: Archive, scale: Scale) -> dict[str, Any]:
-    document = run_document(archive, light=True)
+    document = run_document(archive)
     front = [t for t in document["trials"] if t["front"]]
     best = max(front, key=lambda t: t["metrics"].get("accuracy") or 0.0, default=None)
     head, environment = document["run"], document["environment"]

@@ -22,8 +22,8 @@ EVERY_S, SHARE = 5.0, 0.1
 class News:
     """The latest state of a run, read anew when it is asked for and old enough."""
 
-    def __init__(self, name: str) -> None:
-        self._name, self._pictures, self._lock = name, Pictures(), threading.Lock()
+    def __init__(self, name: str, every_s: float) -> None:
+        self._name, self._every_s, self._pictures, self._lock = name, every_s, Pictures(), threading.Lock()
         self._until, self._latest = 0.0, dict[str, Any]()
 
     def data(self) -> dict[str, Any]:
@@ -35,13 +35,13 @@ class News:
                     document = run_document(archive)
                     self._latest = {"document": document, "pictures": self._pictures.of(archive, document)}
                 now = time.monotonic()
-                self._until = now + max(EVERY_S, (now - start) / SHARE)
+                self._until = now + max(self._every_s, (now - start) / SHARE)
             return self._latest
 
 
-def server(name: str, port: int) -> ThreadingHTTPServer:
+def server(name: str, port: int, every_s: float = EVERY_S) -> ThreadingHTTPServer:
     """A server for a run on the loopback address; port 0 takes a free one. Raises UsageError where the port is taken."""
-    news = News(name)
+    news = News(name, every_s)
 
     class Handler(BaseHTTPRequestHandler):
         """Two documents, read only."""
@@ -52,7 +52,7 @@ def server(name: str, port: int) -> ThreadingHTTPServer:
             try:
                 if self.path == "/":
                     data = news.data()
-                    return self._answer(200, "text/html", page(data["document"], data["pictures"], every_s=EVERY_S))
+                    return self._answer(200, "text/html", page(data["document"], data["pictures"], every_s=every_s))
                 if self.path == "/data.json":
                     return self._answer(200, "application/json", json.dumps(news.data(), allow_nan=False))
             except NasError as error:

@@ -49,6 +49,8 @@ WRONG = [
     (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"),
     (["show", "tiny.npz"], "tiny.npz"), (["show", "nasnet_a_cifar", "--svg"], "--svg FILE"),
     (["show", "nasnet_a_cifar", "svg=no/where.svg"], "cannot be written"),
+    (["report", "none"], "no such run"), (["report"], "needs RUN"), (["compare", "none"], "needs RUN"),
+    (["compare", "none", "none"], "no such run"), (["report", "none", "--serve", "port=x"], "no such run"),
     (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"),
     (["ops", "sepconv"], "sep_conv"),
 ]  # fmt: skip
@@ -143,3 +145,26 @@ def test_show_draws_a_picture(what, words, finished, tmp_path, monkeypatch, caps
     assert main(["show", what, *words]) == 0
     assert capsys.readouterr().out.rstrip().endswith("picture: p.svg")
     assert (tmp_path / "p.svg").read_text(encoding="utf-8").startswith("<svg ")
+
+
+def test_a_report_is_written_into_the_runs_folder_or_where_it_is_asked_for(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = str(finished / "results" / "done")
+    assert main(["report", run, "out=pages/r.html", "front=front.svg", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {"trials", "front", "hypervolume", "spending", "importance", "environment"} <= set(document)
+    assert (tmp_path / "pages" / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (tmp_path / "front.svg").exists()
+    assert main(["report", run]) == 0
+    assert capsys.readouterr().out == f"written: {run}/report.html\n"
+
+
+def test_runs_are_compared_in_a_table_and_on_a_page(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = str(finished / "results" / "done")
+    assert main(["compare", run, run, "out=c.html"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\ndone ") == 2
+    assert out.endswith("written: c.html\n")
+    assert main(["compare", run, run, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2

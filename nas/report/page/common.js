@@ -42,9 +42,9 @@ const nas = (() => {
     $(id).classList.toggle("empty", !traces.length);
     if (!traces.length) { Plotly.purge($(id)); return; }
     Plotly.react($(id), traces, {
-      paper_bgcolor: colour("bg"), plot_bgcolor: colour("bg"), font: { color: colour("ink"), size: 12.5 }, margin: { l: 60, r: 20, t: 20, b: 50 },
+      paper_bgcolor: colour("bg"), plot_bgcolor: colour("bg"), font: { color: colour("ink"), size: 12.5 }, margin: { l: 60, r: 20, t: 36, b: 50 },
       hoverlabel: { align: "left", bgcolor: colour("panel"), bordercolor: colour("line"), font: { color: colour("ink"), size: 12 } },
-      legend: { orientation: "h", y: 1.08, x: 0 }, ...layout,
+      legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, ...layout,
     }, { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });
   }
 

@@ -85,7 +85,7 @@
     const phases = Object.keys(run.spending), kinds = [["training", "training_s", "search"], ["measuring", "measuring_s", "good"], ["other (start, build, wait)", "other_s", "baseline"], ["failed", "failed_s", "front"], ["stopped early", "stopped_s", "peer"]];
     const traces = kinds.filter(([, key]) => phases.some((p) => run.spending[p][key] > 0)).map(([name, key, tone]) => ({ name, type: "bar", orientation: "h", y: phases.map((p) => PHASE[p] ?? safe(p)),
       x: phases.map((p) => run.spending[p][key]), marker: { color: colour(tone) }, hovertemplate: `${name}: %{x:.3s} s<extra></extra>` }));
-    plot("spent", traces, { barmode: "stack", xaxis: axis("device seconds"), yaxis: axis("", { automargin: true }), showlegend: true, legend: { orientation: "h", y: 1.25, x: 0 } });
+    plot("spent", traces, { barmode: "stack", xaxis: axis("device seconds"), yaxis: axis("", { automargin: true }), showlegend: true });
     const asked = run.budget.map((b) => `${+b.spent.toPrecision(3)} of ${b.asked}${b.unit}`).join(", ");
     $("spent-note").textContent = `Budget: ${asked}. ` + phases.map((p) => { const s = run.spending[p]; return `${PHASE[p] ?? p}: ${plural(s.trials, "trial")}, ${s.duplicate} recognised as known (cost nothing), ${s.failed} failed, ${s.stopped} stopped early`; }).join("; ") + ".";
   }
@@ -93,12 +93,12 @@
   function drawMatter() {
     const metric = $("matter-metric").value, rows = (run.importance[metric] ?? []).slice(0, 20).reverse();
     plot("matter", !rows.length ? [] : [
-      { name: "importance", type: "bar", orientation: "h", y: rows.map((r) => safe(r.decision)), x: rows.map((r) => r.importance), marker: { color: rows.map((r) => (r.importance > r.chance ? colour("search") : colour("baseline"))) }, hovertemplate: "%{x:.3g}<extra></extra>" },
-      { name: "the most that shuffled results showed", type: "scatter", mode: "markers", y: rows.map((r) => safe(r.decision)), x: rows.map((r) => r.chance), marker: { symbol: "line-ns", size: 13, line: { width: 2, color: colour("front") } }, hovertemplate: "chance: %{x:.3g}<extra></extra>" },
-    ], { xaxis: axis("importance (PED-ANOVA divergence)"), yaxis: axis("", { automargin: true }), height: 130 + 19 * rows.length });
+      { name: "importance", type: "bar", orientation: "h", y: rows.map((r) => safe(r.decision)), x: rows.map((r) => r.importance), marker: { color: rows.map((r) => (r.importance > r.chance ? colour("search") : colour("baseline"))) }, hovertemplate: "%{x:.1%}<extra></extra>" },
+      { name: "the most that shuffled results showed", type: "scatter", mode: "markers", y: rows.map((r) => safe(r.decision)), x: rows.map((r) => r.chance), marker: { symbol: "line-ns", size: 13, line: { width: 2, color: colour("front") } }, hovertemplate: "chance: %{x:.1%}<extra></extra>" },
+    ], { xaxis: axis("share of the variance that the decision alone explains", { tickformat: ".0%", rangemode: "tozero" }), yaxis: axis("", { automargin: true }), height: 130 + 19 * rows.length });
     $("matter").style.height = rows.length ? `${130 + 19 * rows.length}px` : "";
     const above = rows.filter((r) => r.importance > r.chance).length;
-    $("matter-note").textContent = rows.length ? `${above ? `${above} of the ${rows.length} shown are` : "None of those shown is"} beyond what chance alone showed in 10 shuffles (red marks); the others (grey) say nothing. The trials were chosen by the search, not at random: this tells what went with good results here, not what causes them.`
+    $("matter-note").textContent = rows.length ? `${above ? `${above} of the ${rows.length} shown are` : "None of those shown is"} beyond what chance alone showed in 20 shuffles of the results (red marks); the others (grey) say nothing. The trials were chosen by the search, not at random: this tells what went with good results here, not what causes them.`
       : "Too few completed trials, or all equal: at least 10 are needed.";
   }
 

@@ -26,11 +26,8 @@ SPENT = ("training_s", "measuring_s", "other_s", "failed_s", "stopped_s", "trial
 STATES = ("completed", "failed", "duplicate", "stopped", "running")
 
 
-def run_document(archive: Archive, *, light: bool = False) -> dict[str, Any]:
-    """What ``nas report RUN --json`` prints, and what the page is drawn from. Accuracies are fractions, latencies ms.
-
-    ``light`` leaves out the importance of decisions, which takes a second.
-    """
+def run_document(archive: Archive) -> dict[str, Any]:
+    """What ``nas report RUN --json`` prints, and what the page is drawn from. Accuracies are fractions, latencies ms."""
     records, metadata = archive.study.records, archive.study.metadata
     judged = judged_trials(archive)
     members = {judged[i].number for i in front([r.metrics for r in judged], archive.objectives)}
@@ -43,7 +40,7 @@ def run_document(archive: Archive, *, light: bool = False) -> dict[str, Any]:
         "images": images, "trials": _trials(archive, members, images), "front": sorted(members),
         "hypervolume": _progress(archive, judged), "spending": spending(records),
         "budget": Meter.from_mapping(parse_budget(archive.config.budget), archive.study.spent, clock=lambda: 0.0).rows(),
-        "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives if not light},
+        "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives},
         "repeats": _repeats(records, metadata), "final": _final(records, metadata), "peers": list(metadata.get("peers") or ()),
         "environment": _environment(archive),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas.search.archive import Archive
-from nas.search.objectives import Objective, nondominated
+from nas.search.objectives import Objective, dominates, nondominated
 from nas.search.study import Record
 
 
@@ -82,7 +82,7 @@ def growth(archive: Archive, scale: Scale, of: str) -> dict[str, Any]:
     spent = 0.0
     for record in sorted(own, key=lambda r: ends[r.number]):
         spent += float(record.attrs.get("seconds") or 0.0)
-        if record.number not in feasible:
+        if record.number not in feasible or any(dominates(r.metrics, record.metrics, scale.objectives) for r in front):
             continue
         share = scale.fraction([*front, record])
         if not curve or share > curve[-1][1]:

@@ -1,68 +1,70 @@
-"""Which decisions matter: PED-ANOVA (Watanabe, Bansal, Hutter 2023) as Optuna has it, beside what chance alone would show."""
+"""Which decisions matter: the share of the results' variance that each alone explains, beside what chance would show.
+
+The share is the correlation ratio (eta squared) of a one-way analysis of variance. PED-ANOVA, Optuna's default, was tried: with
+120 trials of which one decision alone makes all the difference it saw twice what shuffled results showed; this sees 11 times.
+"""
 
 from __future__ import annotations
 
 import math
-import random
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nas.search.objectives import Objective
-from nas.search.samplers.base import distributions
 from nas.search.study import Record
 from nas.space.search_space import SearchSpace
+from nas.space.spec import Choice
 
-LEAST, MOST = 10, 1000
-"""Fewer trials say nothing; of more, the latest are looked at."""
-SHUFFLES = 10
+LEAST = 10
+"""Fewer trials say nothing."""
+SHUFFLES = 20
+BINS = 4
+"""Ranges are cut into so many parts of about equally many trials."""
 
 
 def importance(space: SearchSpace, records: Sequence[Record], objective: Objective) -> list[dict[str, Any]]:
-    """A row a decision, the most important first: ``importance``, and ``chance``, the most that shuffled results showed.
+    """A row a decision, the most important first: ``importance``, ``chance`` (the most that shuffled results showed), ``trials``.
 
-    Importance is how far the decision's distribution among the best tenth of the trials is from that among all (Pearson
-    divergence; no unit). Empty with fewer than :data:`LEAST` trials, or where all results are equal.
+    Both are shares of the variance among the trials that had to decide it. Decisions that went one way in all trials are
+    left out. Empty with fewer than :data:`LEAST` trials, or where all results are equal.
     """
-    records = [r for r in records if math.isfinite(objective.loss(r.metrics))][-MOST:]
-    losses = [objective.loss(r.metrics) for r in records]
-    if len(records) < LEAST or len(set(losses)) < 2:
+    records = [r for r in records if math.isfinite(objective.loss(r.metrics))]
+    results = np.array([objective.loss(r.metrics) for r in records], dtype=float)
+    if len(records) < LEAST or len(set(results)) < 2:
         return []
-    measured = _measure(space, records, [losses, *(_shuffled(losses, seed) for seed in range(SHUFFLES))])
-    found, *by_chance = measured
-    rows = [{"decision": key, "importance": value, "chance": max((other.get(key, 0.0) for other in by_chance), default=0.0)}
-            for key, value in found.items()]  # fmt: skip
+    rng = np.random.default_rng(0)
+    rows = []
+    for key, hole in space.holes.items():
+        decided = [i for i, r in enumerate(records) if key in r.decisions]
+        groups = _groups([records[i].decisions[key] for i in decided], isinstance(hole, Choice))
+        if len(decided) >= LEAST and len(set(groups)) > 1:
+            values = results[decided]
+            shuffled = np.stack([values, *(rng.permutation(values) for _ in range(SHUFFLES))], axis=1)
+            shares = _explained(groups, shuffled)
+            rows.append({"decision": key, "importance": float(shares[0]), "chance": float(shares[1:].max()),
+                         "trials": len(decided)})  # fmt: skip
     return sorted(rows, key=lambda row: -row["importance"])
 
 
-def _shuffled(losses: Sequence[float], seed: int) -> list[float]:
-    return random.Random(seed).sample(losses, len(losses))
+def _groups(chosen: Sequence[Any], choice: bool) -> np.ndarray:
+    """The group of every trial: its option, or its part of a range."""
+    if choice:
+        names = {name: i for i, name in enumerate(dict.fromkeys(chosen))}
+        return np.array([names[name] for name in chosen], dtype=int)
+    values = np.array(chosen, dtype=float)
+    if not len(values):
+        return np.zeros(0, dtype=int)
+    return np.searchsorted(np.quantile(values, np.arange(1, BINS) / BINS), values, side="left")
 
 
-def _measure(space: SearchSpace, records: Sequence[Record], targets: Sequence[Sequence[float]]) -> list[Mapping[str, float]]:
-    """The importances of all decisions for each list of results."""
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator
-    from optuna.trial import FrozenTrial
-
-    known = distributions(space)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study()
-        study.add_trials([
-            optuna.trial.create_trial(params=dict(r.decisions), distributions={k: known[k] for k in r.decisions}, value=0.0)
-            for r in records
-        ])  # fmt: skip
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-    def one(target: Sequence[float]) -> Mapping[str, float]:
-        def loss(trial: FrozenTrial) -> float:
-            return target[trial.number]
-
-        return PedAnovaImportanceEvaluator().evaluate(study, target=loss)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that targets are minimised, which losses are, and that some words are experimental
-        return [one(target) for target in targets]
+def _explained(groups: np.ndarray, results: np.ndarray) -> np.ndarray:
+    """The share of every column's variance that lies between the groups; 0 where there is no variance."""
+    member = (groups[:, None] == np.unique(groups)).astype(float)
+    means = (member.T @ results) / member.sum(axis=0)[:, None]
+    centred = results - results.mean(axis=0)
+    total = (centred**2).sum(axis=0)
+    between = (member.sum(axis=0)[:, None] * (means - results.mean(axis=0)) ** 2).sum(axis=0)
+    shares: np.ndarray = np.divide(between, total, out=np.zeros_like(total), where=total > 0)
+    return shares
