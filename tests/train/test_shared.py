@@ -50,7 +50,8 @@ def test_what_stands_there_is_used_again_and_another_data_set_replaces_it(digits
 
 
 def test_files_that_are_read_batch_by_batch_are_not_copied(tmp_path):
-    assert share(load_data(str(fill(tmp_path / "images", 10)), memory_limit=1, workers=1), tmp_path / "shared") is None
+    streamed = load_data(str(fill(tmp_path / "images", 10)), image_size=8, memory_limit=1, workers=1)
+    assert share(streamed, tmp_path / "shared") is None
     assert not (tmp_path / "shared").exists()
 
 

@@ -12,7 +12,6 @@ import platform
 import select
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.search.executors.base import Resources
+from nas.search.executors.carry import Scratch
 from nas.search.executors.process import Program, WorkerProcess
 from nas.search.executors.wire import Lines, encode
 
@@ -80,7 +80,7 @@ class Host:
                  copies: Mapping[str, str]) -> None:  # fmt: skip
         self._program = Program.here(task, preload, output)
         self._resources, self._copies = resources, dict(copies)
-        self._scratch = Path(tempfile.mkdtemp(prefix="nas-job-"))
+        self._scratch = Scratch()
         self._lines = Lines()
         self._worker: WorkerProcess | None = None
         self._files: dict[str, Path] = {}
@@ -115,7 +115,7 @@ class Host:
     def _place(self, path: str) -> Path:
         """Where a file of the driver's lies here; two of one name do not meet."""
         if path not in self._files:
-            folder = self._scratch / str(len(self._files))
+            folder = self._scratch.folder / str(len(self._files))
             folder.mkdir(exist_ok=True)
             self._files[path] = folder / Path(path).name
         return self._files[path]
@@ -158,6 +158,7 @@ class Host:
                 self._tell(message)
             worker.close()
             self._worker = None
+            self._bring_back()  # A checkpoint outlives the job that was killed.
             self._forget()
             self._out.append(encode({"is": "ended", "status": status}, where="ended"))
 
@@ -197,7 +198,7 @@ class Host:
                 self._worker.close()
             self._wake.close()
             self._waker.close()
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.close()
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

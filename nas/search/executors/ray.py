@@ -129,7 +129,8 @@ class RayWorker(FarWorker):
         try:
             data = self._answer.result()
         except Exception as error:  # Whatever Ray raises, this actor answers no more.
-            self.lose(_why(error))
+            why, hopeless = _why(error)
+            self.lose(why, hopeless=hopeless)
             return True
         self._ask()
         self.placed = True
@@ -145,15 +146,15 @@ class RayWorker(FarWorker):
             the_ray().kill(self._actor)
 
 
-def _why(error: Exception) -> str:
-    """What Ray says of an actor that does not answer, in few words."""
-    text = " ".join(str(error).split())
+def _why(error: Exception) -> tuple[str, bool]:
+    """What Ray says of an actor that does not answer, in few words, and whether another actor would fare the same."""
+    text, name = " ".join(str(error).split()), type(error).__name__
     if "node has died" in text:
-        return "its node has died"
+        return "its node has died", False
     known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
-    if "constructor" in text or "creation task" in text:  # A user can mend what kept the actor from beginning.
-        known = {}
-    return known.get(type(error).__name__) or shorten(f"{type(error).__name__}: {text}")
+    if "creation task" in text:  # What keeps an actor from beginning, a user can mend; it is the traceback's last line.
+        return shorten(str(error).strip().rpartition("\n")[2]), True
+    return known.get(name) or shorten(f"{name}: {text}"), name not in known
 
 
 class RayExecutor(WorkerPool):
@@ -267,8 +268,8 @@ class RayExecutor(WorkerPool):
         assert isinstance(worker, RayWorker)
         if not worker.lost:
             return worker.start()
-        if not worker.placed:  # An actor that cannot even begin will not do so elsewhere.
-            self._cannot_start(slot, worker.ended() or "")
+        if worker.hopeless and not worker.placed:
+            self._cannot_start(slot, worker.why_lost)
         worker.close()
         slot.open = False
         slot.worker = self._spawn()
