@@ -6,6 +6,7 @@ do on one machine. So a job that crashes, hangs or is killed costs a process and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import selectors
@@ -77,7 +78,8 @@ class Ask:
 
 
 class RayHost:
-    """The actor. ``send`` and ``receive`` run in a thread each (Ray's concurrency groups), so each in its own order."""
+    """The actor. It is asynchronous, so that a message gets in while ``receive`` waits: Ray's concurrency groups would do that
+    too, but not through ``ray://`` (2.60), where they are not known."""
 
     def __init__(self, task: str, preload: str | None, held: Resources, name: str,
                  carried: Sequence[tuple[str, str, list[Any]]]) -> None:  # fmt: skip
@@ -91,16 +93,16 @@ class RayHost:
         self._host = Host(task, preload, replace(held, gpus=gpus), output=2, copies=self._copies.table)
         self._greeted = False
 
-    def send(self, data: bytes) -> None:
-        """Takes messages for the host."""
+    async def send(self, data: bytes) -> None:
+        """Takes messages for the host, in their order: it awaits nothing."""
         self._host.feed(data)
 
-    def receive(self, wait: float) -> bytes:
+    async def receive(self, wait: float) -> bytes:
         """Messages from the host, or none after ``wait`` seconds."""
         if not self._greeted:
             self._greeted = True
             return encode(self._hello, where="hello")
-        return self._host.drain(wait)
+        return await asyncio.to_thread(self._host.drain, wait)
 
 
 class RayWorker(FarWorker):
@@ -199,7 +201,7 @@ class RayExecutor(WorkerPool):
                          fraction=self._ask.gpus or self._ask.cpus or 1.0, threads=max(1, int(self._ask.cpus)))  # fmt: skip
         self._refs = [(piece.path, piece.name, [ray.put(np.fromfile(piece.source, dtype=np.uint8))]) for piece in carried]
         remote: Any = ray.remote
-        kind = remote(concurrency_groups={"in": 1, "out": 1})(_grouped())
+        kind = remote(RayHost)
         self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(
             task, preload, held, digest(carried), self._refs)  # fmt: skip
         self._wake, self._waker = socket.socketpair()
@@ -280,13 +282,6 @@ class RayExecutor(WorkerPool):
         self._waker.close()
         self._refs.clear()
         self._disconnect()
-
-
-def _grouped() -> type[RayHost]:
-    """The actor class with a thread for each direction."""
-    group = the_ray().method
-    methods = {"send": group(concurrency_group="in")(RayHost.send), "receive": group(concurrency_group="out")(RayHost.receive)}
-    return type("NasHost", (RayHost,), methods)
 
 
 def capacity(ask: Ask) -> tuple[int, int]:

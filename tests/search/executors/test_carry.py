@@ -120,8 +120,8 @@ def test_a_folder_that_others_may_write_to_is_refused():
 
 
 WORDS = st.text(max_size=3)
-PLAIN = st.recursive(st.none() | st.integers() | WORDS,
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=9)  # fmt: skip
+PLAIN = st.recursive(st.integers() | WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+                     max_leaves=9)  # fmt: skip
 
 
 @given(PLAIN)
