@@ -7,7 +7,8 @@ KEYS = {
     "objectives": "what to optimise, comma-separated: accuracy, latency, num_params, macs (default accuracy,latency)",
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
     "strategy": "how to search (default auto): random, regularized_evolution, tpe, nsga2, surrogate",
-    "target": "where latency is measured: cpu, cuda; on Ray also cuda@H200, or resource:NAME (default: the training device)",
+    "target": "where latency is measured: cpu, cuda; on Ray also cuda@H200, or resource:NAME for nodes that have it (default: "
+              "the training device)",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",
     "address": "of engine=ray: auto, ray://HOST:PORT, HOST:PORT, or local for a Ray of its own (default auto)",
     "endpoint": "HOST:PORT on which `nas worker` may join this search; loopback unless HOST says otherwise",
