@@ -36,6 +36,8 @@ from nas.search.executors.wire import encode
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 500,
          "health_check_failure_threshold": 3}  # fmt: skip
 """Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
+SETTLE_S = 3.0
+"""Seconds to wait for nodes to become free that are to be filled."""
 KNOCK_S = 10.0
 """Seconds within which a cluster's port has to answer."""
 
@@ -166,7 +168,7 @@ class RayExecutor(WorkerPool):
         task: import path of the function; it has to be importable on the nodes.
         address: ``auto`` (the cluster this machine belongs to), ``ray://HOST:PORT``, ``HOST:PORT``, or ``local`` for a
             cluster of our own on this machine, ended with the executor. A Ray that this process has initialised is used.
-        workers: slots; None for as many as fit now. More than fit wait for the cluster to grow.
+        workers: slots; None for as many as are free now. More than that wait for room, or for the cluster to grow.
         ask: what each slot asks for.
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
@@ -196,14 +198,17 @@ class RayExecutor(WorkerPool):
         if workers is None and not fit:
             raise UsageError(f"no node of the cluster has {self._ask}", got=_has(),
                              hint="Say workers=N if the cluster grows on demand.")  # fmt: skip
-        count = workers or fit
+        begin = time.monotonic()
+        while free < min(fit, workers or fit) and time.monotonic() - begin < SETTLE_S:
+            time.sleep(0.1)  # Actors of a search that has just ended are still leaving.
+            fit, free = capacity(self._ask)
+        count = workers or min(fit, max(free, 1))
         held = Resources(device=self._ask.device, kind="gpu" if self._ask.gpus else "cpu",
                          fraction=self._ask.gpus or self._ask.cpus or 1.0, threads=max(1, int(self._ask.cpus)))  # fmt: skip
         self._refs = [(piece.path, piece.name, [ray.put(np.fromfile(piece.source, dtype=np.uint8))]) for piece in carried]
         remote: Any = ray.remote
-        kind = remote(RayHost)
-        self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(
-            task, preload, held, digest(carried), self._refs)  # fmt: skip
+        kind, name = remote(RayHost), digest(carried)
+        self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(task, preload, held, name, self._refs)
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
