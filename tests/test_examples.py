@@ -1,11 +1,15 @@
 """The scripts of docs/examples run as they stand, and are as short as they promise."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -25,3 +29,11 @@ def test_an_example_runs(script, tmp_path):
                           timeout=300, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "%" in done.stdout.splitlines()[-1]
+
+
+def test_the_cluster_is_one_that_ray_would_start():
+    package = importlib.util.find_spec("ray")
+    assert package is not None
+    assert package.origin is not None
+    schema = json.loads((Path(package.origin).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((EXAMPLES / "cluster.yaml").read_text()), schema)

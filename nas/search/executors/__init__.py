@@ -52,10 +52,12 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
         return executor
     from nas.search.executors.local import LocalExecutor
     from nas.search.executors.remote import Endpoint
+    from nas.search.executors.target import Target
 
     share = 0 if device == "cpu" else config.gpus_per_trial
     if use == "measure":
-        return LocalExecutor(task, workers=1, threads=1, gpus_per_trial=0 if device == "cpu" else 1, preload=preload, log=log)
+        whole = 1 if Target.parse(config.target or device).device == "cuda" else 0
+        return LocalExecutor(task, workers=1, threads=1, gpus_per_trial=whole, preload=preload, log=log)
     endpoint = None if config.endpoint is None else Endpoint.open(config.endpoint, carry=carry)
     if endpoint is not None:
         say(f"other machines join with: {endpoint.command}")

@@ -98,6 +98,23 @@ def own_folder() -> Path:
     return folder
 
 
+class Scratch:
+    """A folder for what jobs read and write here, removed at the end, or by whoever comes after a kill."""
+
+    def __init__(self) -> None:
+        base = own_folder()
+        with _locked(base):
+            _remove_unused(base)
+            self.folder = Path(tempfile.mkdtemp(prefix="job-", dir=base))
+            self._lock = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Removes it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     lock = os.open(folder, os.O_RDONLY)
@@ -108,7 +125,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _remove_unused(base: Path, keep: str) -> None:
+def _remove_unused(base: Path, keep: str = "") -> None:
     for other in base.iterdir():
         if other.is_dir() and other.name != keep:
             lock = os.open(other, os.O_RDONLY)

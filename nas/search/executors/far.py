@@ -38,7 +38,8 @@ class FarWorker(ABC):
         self._lines = Lines()
         self._inbox: list[dict[str, Any]] = []
         self._status: str | None = None
-        self._why_lost = ""
+        self.why_lost = ""
+        self.hopeless = False
         self._killed = False
         self._files: tuple[str, ...] = ()
         self.heard = time.monotonic()
@@ -53,11 +54,12 @@ class FarWorker(ABC):
 
     @property
     def lost(self) -> bool:
-        return bool(self._why_lost)
+        return bool(self.why_lost)
 
-    def lose(self, why: str) -> None:
-        """Nothing more will come."""
-        self._why_lost = self._why_lost or why
+    def lose(self, why: str, *, hopeless: bool = False) -> None:
+        """Nothing more will come; ``hopeless``: nor would it from another one."""
+        self.hopeless = self.hopeless or hopeless
+        self.why_lost = self.why_lost or why
 
     def start(self) -> None:
         """Has the host start a process, the first one or the next."""
@@ -107,7 +109,7 @@ class FarWorker(ABC):
 
     def ended(self) -> str | None:
         if self.lost:
-            return f"the loss of its machine: {self._why_lost}"
+            return f"the loss of its machine: {self.why_lost}"
         return self._status
 
     def kill(self) -> None:

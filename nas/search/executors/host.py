@@ -12,7 +12,6 @@ import platform
 import select
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.search.executors.base import Resources
+from nas.search.executors.carry import Scratch
 from nas.search.executors.process import Program, WorkerProcess
 from nas.search.executors.wire import Lines, encode
 
@@ -30,8 +30,8 @@ FILE_LIMIT = 256 * 2**20
 """Bytes of a file that a job may send back."""
 CHUNK = 4 * 2**20
 """Bytes of a file that travel in one message."""
-REAP = 0.005
-"""Seconds between looks at a process whose end of the socket is closed but that has not been reaped."""
+LOOK, REAP = 0.25, 0.005
+"""Seconds between looks at a process that says nothing, and at one that has closed its socket but is not reaped yet."""
 
 
 def versions() -> dict[str, str]:
@@ -80,14 +80,14 @@ class Host:
                  copies: Mapping[str, str]) -> None:  # fmt: skip
         self._program = Program.here(task, preload, output)
         self._resources, self._copies = resources, dict(copies)
-        self._scratch = Path(tempfile.mkdtemp(prefix="nas-job-"))
+        self._scratch = Scratch()
         self._lines = Lines()
         self._worker: WorkerProcess | None = None
         self._files: dict[str, Path] = {}
         self._before: dict[str, tuple[int, int] | None] = {}
         self._out: deque[bytes] = deque()
         self._lock, self._draining = threading.Lock(), threading.Lock()
-        self._closed = False
+        self._closed, self._trouble = False, ""
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
 
@@ -96,7 +96,28 @@ class Host:
         with self._lock:
             for message in self._lines.feed(data):
                 if not self._closed:
-                    self._obey(message)
+                    try:
+                        self._obey(message)
+                    except OSError as error:
+                        self._cannot(message, error)
+
+    def _cannot(self, message: dict[str, Any], error: OSError) -> None:
+        """This machine does not let the host do it: a disk is full, or there are too many processes."""
+        reason = f"{error.strerror} ({error.filename})" if error.filename else str(error)
+        match message["is"]:
+            case "file":
+                self._trouble = reason
+            case "start":
+                self._out.append(encode({"is": "broken", "reason": reason}, where="broken"))
+            case "job":
+                self._refuse(message["trial"], reason)
+        self._waker.send(b".")
+
+    def _refuse(self, trial: int, reason: str) -> None:
+        self._out.append(encode({"is": "failed", "trial": trial, "kind": "error", "seconds": 0.0, "detail": "",
+                                 "reason": f"its files cannot be written on its machine: {reason}"}, where="failed"))  # fmt: skip
+        self._trouble = ""
+        self._forget()
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message["is"]:
@@ -107,6 +128,9 @@ class Host:
                 write_chunk(message, self._place(message["path"]))
             case "kill" if self._worker is not None:
                 self._worker.kill()
+            case "job" if self._trouble:
+                self._refuse(message["trial"], self._trouble)
+                self._waker.send(b".")
             case "job" if self._worker is not None:
                 self._begin(message, self._worker)
             case "stop" if self._worker is not None:
@@ -115,7 +139,7 @@ class Host:
     def _place(self, path: str) -> Path:
         """Where a file of the driver's lies here; two of one name do not meet."""
         if path not in self._files:
-            folder = self._scratch / str(len(self._files))
+            folder = self._scratch.folder / str(len(self._files))
             folder.mkdir(exist_ok=True)
             self._files[path] = folder / Path(path).name
         return self._files[path]
@@ -135,13 +159,13 @@ class Host:
         while not self._out and not self._closed and (left := deadline - time.monotonic()) > 0:
             worker = self._worker
             ends = [self._wake] if worker is None else [self._wake, worker.socket]
-            ready, _, _ = select.select(ends, [], [], left)
+            ready, _, _ = select.select(ends, [], [], min(left, LOOK))
             if self._wake in ready:
                 self._wake.recv(64)
-            if worker is not None and worker.socket in ready:
+            if worker is not None:
                 with self._lock:
-                    self._listen(worker)
-                if not self._out:
+                    ending = self._listen(worker, worker.socket in ready)
+                if ending and not self._out:
                     time.sleep(REAP)
         frames, size = [], 0
         while self._out and size < CHUNK:
@@ -149,17 +173,21 @@ class Host:
             size += len(frames[-1])
         return b"".join(frames)
 
-    def _listen(self, worker: WorkerProcess) -> None:
-        messages = worker.receive()
+    def _listen(self, worker: WorkerProcess, readable: bool) -> bool:
+        """Takes what the worker says; whether it will say no more."""
+        messages = worker.receive() if readable else []
         for message in messages or ():
             self._tell(message)
-        if messages is None and (status := worker.ended()) is not None:
+        # A child of the worker's may hold its socket open, so its end alone does not tell.
+        if (status := worker.ended()) is not None:
             for message in worker.rest():
                 self._tell(message)
             worker.close()
             self._worker = None
+            self._bring_back()  # A checkpoint outlives the job that was killed.
             self._forget()
             self._out.append(encode({"is": "ended", "status": status}, where="ended"))
+        return messages is None
 
     def _tell(self, message: dict[str, Any]) -> None:
         if message["is"] in ("finished", "failed"):
@@ -197,7 +225,7 @@ class Host:
                 self._worker.close()
             self._wake.close()
             self._waker.close()
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.close()
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

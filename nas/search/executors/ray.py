@@ -6,6 +6,7 @@ do on one machine. So a job that crashes, hangs or is killed costs a process and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import selectors
@@ -35,6 +36,8 @@ from nas.search.executors.wire import encode
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 500,
          "health_check_failure_threshold": 3}  # fmt: skip
 """Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
+SETTLE_S = 3.0
+"""Seconds to wait for nodes to become free that are to be filled."""
 KNOCK_S = 10.0
 """Seconds within which a cluster's port has to answer."""
 
@@ -77,7 +80,8 @@ class Ask:
 
 
 class RayHost:
-    """The actor. ``send`` and ``receive`` run in a thread each (Ray's concurrency groups), so each in its own order."""
+    """The actor. It is asynchronous, so that a message gets in while ``receive`` waits: Ray's concurrency groups would do that
+    too, but not through ``ray://`` (2.60), where they are not known."""
 
     def __init__(self, task: str, preload: str | None, held: Resources, name: str,
                  carried: Sequence[tuple[str, str, list[Any]]]) -> None:  # fmt: skip
@@ -91,16 +95,16 @@ class RayHost:
         self._host = Host(task, preload, replace(held, gpus=gpus), output=2, copies=self._copies.table)
         self._greeted = False
 
-    def send(self, data: bytes) -> None:
-        """Takes messages for the host."""
+    async def send(self, data: bytes) -> None:
+        """Takes messages for the host, in their order: it awaits nothing."""
         self._host.feed(data)
 
-    def receive(self, wait: float) -> bytes:
+    async def receive(self, wait: float) -> bytes:
         """Messages from the host, or none after ``wait`` seconds."""
         if not self._greeted:
             self._greeted = True
             return encode(self._hello, where="hello")
-        return self._host.drain(wait)
+        return await asyncio.to_thread(self._host.drain, wait)
 
 
 class RayWorker(FarWorker):
@@ -129,7 +133,8 @@ class RayWorker(FarWorker):
         try:
             data = self._answer.result()
         except Exception as error:  # Whatever Ray raises, this actor answers no more.
-            self.lose(_why(error))
+            why, hopeless = _why(error)
+            self.lose(why, hopeless=hopeless)
             return True
         self._ask()
         self.placed = True
@@ -145,15 +150,15 @@ class RayWorker(FarWorker):
             the_ray().kill(self._actor)
 
 
-def _why(error: Exception) -> str:
-    """What Ray says of an actor that does not answer, in few words."""
-    text = " ".join(str(error).split())
+def _why(error: Exception) -> tuple[str, bool]:
+    """What Ray says of an actor that does not answer, in few words, and whether another actor would fare the same."""
+    text, name = " ".join(str(error).split()), type(error).__name__
     if "node has died" in text:
-        return "its node has died"
+        return "its node has died", False
     known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
-    if "constructor" in text or "creation task" in text:  # A user can mend what kept the actor from beginning.
-        known = {}
-    return known.get(type(error).__name__) or shorten(f"{type(error).__name__}: {text}")
+    if "creation task" in text:  # What keeps an actor from beginning, a user can mend; it is the traceback's last line.
+        return shorten(str(error).strip().rpartition("\n")[2]), True
+    return known.get(name) or shorten(f"{name}: {text}"), name not in known
 
 
 class RayExecutor(WorkerPool):
@@ -163,7 +168,7 @@ class RayExecutor(WorkerPool):
         task: import path of the function; it has to be importable on the nodes.
         address: ``auto`` (the cluster this machine belongs to), ``ray://HOST:PORT``, ``HOST:PORT``, or ``local`` for a
             cluster of our own on this machine, ended with the executor. A Ray that this process has initialised is used.
-        workers: slots; None for as many as fit now. More than fit wait for the cluster to grow.
+        workers: slots; None for as many as are free now. More than that wait for room, or for the cluster to grow.
         ask: what each slot asks for.
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
@@ -193,14 +198,17 @@ class RayExecutor(WorkerPool):
         if workers is None and not fit:
             raise UsageError(f"no node of the cluster has {self._ask}", got=_has(),
                              hint="Say workers=N if the cluster grows on demand.")  # fmt: skip
-        count = workers or fit
+        begin = time.monotonic()
+        while free < min(fit, workers or fit) and time.monotonic() - begin < SETTLE_S:
+            time.sleep(0.1)  # Actors of a search that has just ended are still leaving.
+            fit, free = capacity(self._ask)
+        count = workers or min(fit, max(free, 1))
         held = Resources(device=self._ask.device, kind="gpu" if self._ask.gpus else "cpu",
                          fraction=self._ask.gpus or self._ask.cpus or 1.0, threads=max(1, int(self._ask.cpus)))  # fmt: skip
         self._refs = [(piece.path, piece.name, [ray.put(np.fromfile(piece.source, dtype=np.uint8))]) for piece in carried]
         remote: Any = ray.remote
-        kind = remote(concurrency_groups={"in": 1, "out": 1})(_grouped())
-        self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(
-            task, preload, held, digest(carried), self._refs)  # fmt: skip
+        kind, name = remote(RayHost), digest(carried)
+        self._make = lambda: kind.options(**self._ask.options(), max_restarts=0).remote(task, preload, held, name, self._refs)
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -267,8 +275,8 @@ class RayExecutor(WorkerPool):
         assert isinstance(worker, RayWorker)
         if not worker.lost:
             return worker.start()
-        if not worker.placed:  # An actor that cannot even begin will not do so elsewhere.
-            self._cannot_start(slot, worker.ended() or "")
+        if worker.hopeless and not worker.placed:
+            self._cannot_start(slot, worker.why_lost)
         worker.close()
         slot.open = False
         slot.worker = self._spawn()
@@ -279,13 +287,6 @@ class RayExecutor(WorkerPool):
         self._waker.close()
         self._refs.clear()
         self._disconnect()
-
-
-def _grouped() -> type[RayHost]:
-    """The actor class with a thread for each direction."""
-    group = the_ray().method
-    methods = {"send": group(concurrency_group="in")(RayHost.send), "receive": group(concurrency_group="out")(RayHost.receive)}
-    return type("NasHost", (RayHost,), methods)
 
 
 def capacity(ask: Ask) -> tuple[int, int]:

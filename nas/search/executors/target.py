@@ -25,12 +25,12 @@ class Target:
         """Raises UsageError for what is none."""
         match = _TARGET.fullmatch(text)
         if match is None:
-            raise UsageError("not a device to measure on", expected=FORMS, got=text)
+            raise UsageError("not a device to measure on", expected=FORMS, got=f"target={text}")
         device, where = match["device"] or "cpu", match["where"] or match["resource"] or ""
         if where.startswith(_PREFIX) and len(where) > len(_PREFIX):
             return cls(device, resource=where.removeprefix(_PREFIX))
         if where and (device == "cpu" or ":" in where):
-            raise UsageError("not a device to measure on", expected=FORMS, got=text)
+            raise UsageError("not a device to measure on", expected=FORMS, got=f"target={text}")
         return cls(device, accelerator=where or None)
 
     @property

@@ -101,6 +101,17 @@ def test_another_version_is_refused(monkeypatch):
         wait(executor, bool)
 
 
+def test_an_actor_that_cannot_begin_is_told(monkeypatch):
+    class Broken(engine.RayHost):  # here, so that Ray sends it by value
+        def __init__(self, *_: object) -> None:
+            raise ValueError("no room on this disk")
+
+    monkeypatch.setattr(engine, "RayHost", Broken)
+    words = "a worker cannot start: ValueError: no room on this disk"
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor, pytest.raises(RunError, match=words):
+        wait(executor, bool)
+
+
 @pytest.mark.slow
 def test_training_and_measuring_have_slots_of_their_own():
     measuring = Ask(cpus=0, resources={"bench": 1})

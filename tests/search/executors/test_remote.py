@@ -122,6 +122,27 @@ def test_large_files_travel_in_pieces(tmp_path, monkeypatch):
     assert path.read_text() == "0123456789" * 4000
 
 
+def test_a_worker_that_dies_and_leaves_a_child_behind_is_noticed():
+    with Joined(1) as executor:
+        executor.submit(job(1, "child", die=True))
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Failed)
+        assert (end.kind, "SIGKILL" in end.reason) == ("died", True)
+
+
+def test_a_disk_that_takes_no_file_is_a_failure(monkeypatch, tmp_path):
+    (tmp_path / "w").write_text("checkpoint")
+    with Joined(1) as executor:
+        monkeypatch.setattr(host, "write_chunk", lambda *_: os.stat(tmp_path / "nowhere"))
+        executor.submit(Job(trial=1, payload={"do": "nothing"}, files=(str(tmp_path / "w"),)))
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Failed)
+        assert "its files cannot be written on its machine: No such file" in end.reason
+        monkeypatch.undo()
+        executor.submit(Job(trial=2, payload={"do": "nothing"}, files=(str(tmp_path / "w"),)))
+        assert isinstance(ends(wait(executor, ends))[2], Finished)
+
+
 def test_a_frozen_machine_is_lost(monkeypatch):
     monkeypatch.setattr(remote, "LOST_S", 3.0)
     endpoint = Endpoint.open("0")
