@@ -1,9 +1,14 @@
 """Search strategies on measured tables: what each finds after so many distinct evaluations, all on the same observations.
 
 A strategy sees one training's validation accuracy an architecture, drawn by the seed; it is scored by mean test accuracy,
-which it never sees. An architecture that is proposed again is answered from memory and costs nothing.
+which it never sees. An architecture that is proposed again is answered from memory and costs nothing. Latency is known
+before training: ``auto`` takes it as known for every candidate; the other strategies, as their interface has it, see it
+with the accuracy. Simulated workers are asynchronous: a training takes the table's seconds, and the first to end is told first.
 
-    NAS_DATA=folder python -m benchmarks.tabular --seeds 10 --dataset cifar10
+Every (table, device, workers, strategy, seed) is a cell: finished ones are kept in a CSV file and not run again, so a run
+can be interrupted, and seeds be added.
+
+    NAS_DATA=folder python -m benchmarks.tabular --tables cifar10 --seeds 10 --write
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +28,22 @@ import pandas as pd
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from benchmarks.tables import Table, nas_bench_201
+from benchmarks.tables import TABLES, Table
 from nas.search.objectives import nondominated
-from nas.search.samplers import RandomSampler, RegularizedEvolutionSampler, suggest
-from nas.search.samplers.surrogate import SurrogateSampler
+from nas.search.samplers import STRATEGIES as OURS
+from nas.search.samplers import SurrogateSampler, suggest
 
-STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500)
+STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
+
 PROPOSALS = 10
 """A strategy that repeats itself is stopped after so many proposals for every evaluation."""
+
+SIZES: Mapping[str, Mapping[str, int]] = {"regularized_evolution": {"population": 10, "sample": 5}}
+"""Published settings for these tables (Dong & Yang 2020: evolution on NAS-Bench-201); else each strategy's own."""
+
+CELL = ["table", "device", "workers", "strategy", "seed"]
+RAW = Path("results/tabular/cells.csv")
+WRITTEN = Path("results/benchmarks/tabular.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,52 +54,50 @@ class Problem:
     seed: int
     device: str | None = None
 
-    @property
-    def seen(self) -> np.ndarray:
-        return self.table.observe(self.seed)
-
     def known(self, decisions: Mapping[str, object]) -> dict[str, float]:
         """What is known before training."""
         return {"latency": float(self.table.latency[self.device][self.table.row(decisions)])} if self.device else {}
 
 
-Maker = Callable[[Problem], BaseSampler]
-
-OURS: dict[str, Maker] = {
-    "auto": lambda p: SurrogateSampler(
-        p.table.space, seed=p.seed, known=lambda a: p.known(a.decisions), coder=p.table.coder),
-    "auto (latency modelled)": lambda p: SurrogateSampler(p.table.space, seed=p.seed, coder=p.table.coder),
-    "random": lambda p: RandomSampler(p.table.space, seed=p.seed),
-    "regularized evolution": lambda p: RegularizedEvolutionSampler(p.table.space, seed=p.seed, population=10, sample=5),
-}  # fmt: skip
-PEERS: dict[str, Maker] = {
-    "Optuna TPE": lambda p: optuna.samplers.TPESampler(seed=p.seed),
-    "Optuna TPE, multivariate, group": lambda p: optuna.samplers.TPESampler(seed=p.seed, multivariate=True, group=True),
-    "Optuna NSGA-II": lambda p: optuna.samplers.NSGAIISampler(seed=p.seed),
-    "Optuna GP": lambda p: optuna.samplers.GPSampler(seed=p.seed),
+PEERS: dict[str, Callable[[int], BaseSampler]] = {
+    "Optuna TPE": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "Optuna TPE, multivariate, group": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "Optuna NSGA-II": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "Optuna GP": lambda seed: optuna.samplers.GPSampler(seed=seed),
 }
 """As a user calls them: one ``trial.suggest_categorical`` for every decision."""
 
-STRATEGIES = OURS | PEERS
+STRATEGIES = ("auto", *OURS, *PEERS)
+
+
+def sampler_of(name: str, problem: Problem) -> BaseSampler:
+    """The strategy by name: ours, a peer, or ``auto`` (the surrogate, with latency known before training)."""
+    if name in PEERS:
+        return PEERS[name](problem.seed)
+    table = problem.table
+    if name == "auto":
+        known = (lambda architecture: problem.known(architecture.decisions)) if problem.device else None
+        return SurrogateSampler(table.space, seed=problem.seed, known=known, coder=table.coder)
+    return OURS[name](table.space, seed=problem.seed, **SIZES.get(name, {}))
 
 
 def replay(problem: Problem, sampler: BaseSampler, evaluations: int, workers: int = 1) -> Iterator[tuple[int, float, list[int]]]:
-    """Search; after every evaluation: how many there were, simulated seconds, and the rows that the strategy recommends."""
-    table, seen = problem.table, problem.seen
+    """Search; at every step: how many evaluations there were, simulated seconds, and the rows that the strategy recommends."""
+    table = problem.table
     directions = ["maximize", "minimize"] if problem.device else ["maximize"]
     study = optuna.create_study(directions=directions, sampler=sampler)
     study.set_metric_names(["accuracy", "latency"][: len(directions)])
     ends: dict[int, float] = {}
+    first: dict[int, int] = {}
     rows: list[int] = []
     flying: list[tuple[float, int, optuna.Trial]] = []
     now, done, busy = 0.0, 0, 0
-    wanted = [step for step in STEPS if step <= evaluations]
     while done < evaluations:
         while busy < workers and len(rows) < PROPOSALS * evaluations:
             trial = study.ask()
             row = table.row(suggest(table.space, trial).decisions)
             rows.append(row)
-            busy += row not in ends
+            busy += first.setdefault(row, trial.number) == trial.number
             ends.setdefault(row, now + table.seconds[row])
             heapq.heappush(flying, (max(now, ends[row]), trial.number, trial))
             if ends[row] <= now:
@@ -94,14 +106,12 @@ def replay(problem: Problem, sampler: BaseSampler, evaluations: int, workers: in
             return
         end, number, trial = heapq.heappop(flying)
         row = rows[number]
-        fresh = rows.index(row) == number
         now = max(now, end)
-        accuracy = float(seen[row]) / 100
-        study.tell(trial, [accuracy, *problem.known(trial.params).values()])
-        busy -= fresh
-        done += fresh
-        if fresh and done in wanted:
-            yield done, now, [rows[n] for n in recommended(study, sampler)]
+        study.tell(trial, [table.seen(row, problem.seed) / 100, *problem.known(trial.params).values()])
+        if first[row] == number:
+            busy, done = busy - 1, done + 1
+            if done in STEPS:
+                yield done, now, [rows[n] for n in recommended(study, sampler)]
 
 
 def recommended(study: optuna.Study, sampler: BaseSampler) -> list[int]:
@@ -114,76 +124,77 @@ def recommended(study: optuna.Study, sampler: BaseSampler) -> list[int]:
     return front[:1] if losses.shape[1] == 1 else front
 
 
-def score(problem: Problem, rows: Sequence[int]) -> float:
-    """Mean test accuracy in %, or the hypervolume as a fraction of the whole table's."""
-    if problem.device is None:
-        return float(problem.table.test[rows[0]])
-    everything = np.arange(len(problem.table.test))
-    whole = problem.table.hypervolume(everything, problem.device)
-    return problem.table.hypervolume(np.array(rows), problem.device) / whole
+def run(problem: Problem, name: str, evaluations: int, workers: int) -> pd.DataFrame:
+    """One cell: a row for every step."""
+    table, start = problem.table, time.process_time()
+    cell = {"table": table.name, "device": problem.device or "", "workers": workers, "strategy": name, "seed": problem.seed}
+    return pd.DataFrame([
+        cell | {"evaluations": step, "score": table.score(rows, problem.device), "simulated_s": seconds,
+                "cpu_s": time.process_time() - start, "ceiling": table.ceiling(problem.seed, problem.device)}
+        for step, seconds, rows in replay(problem, sampler_of(name, problem), evaluations, workers)
+    ])  # fmt: skip
 
 
-def all_seen(problem: Problem) -> float:
-    """The ceiling: what one observation of every architecture would recommend."""
-    seen = problem.seen
-    if problem.device is None:
-        return float(problem.table.test[seen.argmax()])
-    losses = np.stack([-seen, problem.table.latency[problem.device]], axis=1)
-    return score(problem, np.flatnonzero(nondominated(losses)).tolist())
+def read(path: Path) -> pd.DataFrame:
+    """The cells that were run."""
+    empty = pd.DataFrame(columns=[*CELL, "evaluations", "score", "simulated_s", "cpu_s", "ceiling"])
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan", "NaN"]) if path.exists() else empty
 
 
-def measure(table: Table, names: Sequence[str], seeds: int, evaluations: int, device: str | None, workers: int) -> pd.DataFrame:
-    """A row for every strategy, seed and step."""
-    found = []
-    ceiling = float(np.mean([all_seen(Problem(table, seed, device)) for seed in range(max(seeds, 20))]))
-    for name in names:
-        for seed in range(seeds):
-            problem = Problem(table, seed, device)
-            start = time.perf_counter()
-            sampler = STRATEGIES[name](problem)
-            for step, seconds, rows in replay(problem, sampler, evaluations, workers):
-                value = score(problem, rows)
-                found.append({"table": table.name, "device": device or "", "workers": workers, "strategy": name,
-                              "seed": seed, "evaluations": step, "score": value, "ceiling": ceiling,
-                              "simulated_s": seconds, "wall_s": time.perf_counter() - start})  # fmt: skip
-    return pd.DataFrame(found)
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over the seeds, beside them the mean ceiling and how many seeds there are.
 
-
-def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over the seeds."""
-    keys = ["table", "device", "workers", "strategy", "evaluations"]
-    groups = found.groupby(keys, sort=False)
-    table = groups.agg(mean=("score", "mean"), error=("score", "sem"), ceiling=("ceiling", "first"), seeds=("seed", "nunique"),
-                       simulated_s=("simulated_s", "mean"), wall_s=("wall_s", "mean"))  # fmt: skip
-    return table.reset_index()
+    ``regret``: below the best test accuracy of the table; of a hypervolume, below the true front's.
+    """
+    best = {make().name: make().best for make in TABLES.values() if make().name in set(cells["table"])}
+    cells = cells.assign(ceiling=pd.to_numeric(cells["ceiling"], errors="coerce"))
+    groups = cells.groupby(["table", "device", "workers", "strategy", "evaluations"])
+    told = groups.agg(mean=("score", "mean"), error=("score", "sem"), ceiling=("ceiling", "mean"), seeds=("seed", "nunique"),
+                      simulated_s=("simulated_s", "mean"), cpu_s=("cpu_s", "mean")).reset_index()  # fmt: skip
+    top = np.where(told["device"] == "", told["table"].map(best), 1.0)
+    told.insert(7, "regret", top - told["mean"])
+    return told.round({"mean": 5, "error": 5, "regret": 5, "ceiling": 5, "simulated_s": 0, "cpu_s": 2})
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
-    usual = [name for name in STRATEGIES if name not in ("Optuna GP", "auto (latency modelled)")]
-    options.add_argument("--strategies", nargs="+", default=usual, choices=list(STRATEGIES))
+    options.add_argument("--tables", nargs="+", default=["cifar10"], choices=list(TABLES))
+    options.add_argument("--strategies", nargs="+", default=["random", "auto"], choices=STRATEGIES, metavar="NAME")
     options.add_argument("--devices", nargs="*", default=[""], help="latencies to be the second objective; all: every one")
     options.add_argument("--seeds", type=int, default=10)
+    options.add_argument("--first", type=int, default=0, help="the first seed")
     options.add_argument("--evaluations", type=int, default=200)
     options.add_argument("--workers", type=int, nargs="+", default=[1])
-    options.add_argument("--out", type=Path)
+    options.add_argument("--raw", type=Path, default=RAW)
+    options.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so long")
+    options.add_argument("--write", action="store_true", help=f"write what there is to {WRITTEN}")
     chosen = options.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore")
-    table = nas_bench_201(chosen.dataset)
-    devices = list(table.latency) if chosen.devices == ["all"] else chosen.devices
-    parts = []
-    for device in devices:
-        for workers in chosen.workers:
-            for name in chosen.strategies:
-                part = measure(table, [name], chosen.seeds, chosen.evaluations, device or None, workers)
-                told = summary(part)
-                cells = "  ".join(f"{r.evaluations}:{r.mean:.3f}±{r.error:.3f}" for r in told.itertuples())
-                print(f"{table.name} {device} w{workers} {name:32s} {cells}  ceiling {told.ceiling[0]:.3f}", flush=True)
-                parts.append(part)
-    if chosen.out:
-        summary(pd.concat(parts)).to_csv(chosen.out, index=False)
+    _run_all(chosen)
+    if chosen.write:
+        summary(read(chosen.raw)).to_csv(WRITTEN, index=False)
+
+
+def _run_all(chosen: argparse.Namespace) -> None:
+    """Seed by seed, so that an interrupted run has as many of each strategy."""
+    end = time.monotonic() + 60 * chosen.minutes
+    chosen.raw.parent.mkdir(parents=True, exist_ok=True)
+    cells = read(chosen.raw)
+    deepest = cells.groupby(CELL)["evaluations"].max().to_dict() if len(cells) else {}
+    for seed, name in product(range(chosen.first, chosen.first + chosen.seeds), chosen.tables):
+        table = TABLES[name]()
+        devices: Sequence[str] = list(table.latency) if chosen.devices == ["all"] else chosen.devices
+        for device, workers, strategy in product(devices, chosen.workers, chosen.strategies):
+            key = (table.name, device, workers, strategy, seed)
+            if deepest.get(key, 0) >= chosen.evaluations or time.monotonic() > end:
+                continue
+            found = run(Problem(table, seed, device or None), strategy, chosen.evaluations, workers)
+            # A deeper run repeats the shallow one's steps.
+            new = found[found["evaluations"] > deepest.get(key, 0)]
+            new.to_csv(chosen.raw, mode="a", index=False, header=not chosen.raw.exists())
+            last = found.iloc[-1]
+            print(*key, f"{last.evaluations}: {last.score:.4f}, {last.cpu_s:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ from nas.search.samplers.ranking import crowding, ranks
 
 WORST = 3.0
 """The hypervolume's reference point, in each objective: so many times as far from the best as the median is, of the random
-trials that the search began with, and not beyond the worst. It must not move with what the search finds: a few networks that
+trials that the search began with, and not far beyond the worst of all. It must not move with what the search finds: a few networks that
 learn nothing but are fast would draw it towards them, and the search after it. The factor is a guess."""
+
+BEYOND = 0.3
+"""How far, in distances of the median from the best: the accurate end of a front may be slower than all that was seen."""
 
 SIZE = 0.5
 """The trend's prior: standard deviations of a metric for one of size. Rank correlations of size and accuracy are 0.6 to 0.8
@@ -95,14 +98,15 @@ class Beliefs:
         """
         if not self._several:
             return [int(i) for i in np.argsort(self.smooth[:, 0], kind="stable")[:count]]
-        beyond = (self.smooth > self._reference).any(axis=1)
+        beyond: Array = np.any(self.smooth > self._reference, axis=1)
         level = ranks(self.smooth) + len(beyond) * beyond
         return [int(i) for i in np.lexsort((-crowding(self.smooth, level), level))[:count]]
 
     @property
     def _reference(self) -> Array:
         best = self._first.min(axis=0)
-        reference: Array = np.minimum(self._first.max(axis=0), best + WORST * (np.median(self._first, axis=0) - best))
+        step = np.median(self._first, axis=0) - best
+        reference: Array = np.minimum(self._losses.max(axis=0) + BEYOND * step, best + WORST * step)
         return reference
 
     def gain(self, pending: Sequence[Point], pool: Sequence[Point], rng: np.random.Generator) -> Array:

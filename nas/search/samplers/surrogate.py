@@ -45,6 +45,9 @@ LISTED = 100_000
 TOURNAMENTS = (1, 2, 4, 8, 16)
 """Random architectures of which the first trials are the largest."""
 
+CROWDED = 64
+"""The same, of every further trial that many workers ask for while none has ended."""
+
 PARENTS = 10
 """Best trials whose mutants are candidates."""
 
@@ -82,77 +85,88 @@ class SurrogateSampler(SpaceSampler):
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         past = self._ours(study, but=trial.number)
-        taken = self._taken(past)
-        done = _informative(past)
         begun = sum(t.state != TrialState.FAIL for t in past)
-        if len(done) < 2 or begun < self.startup:
-            return self._start(study, past, begun, rng, taken)
-        beliefs, trials = self._beliefs(study, done)
+        beliefs, trials = self._beliefs(study, _informative(past)) if begun >= self.startup else (None, [])
+        if beliefs is None or len(trials) < 2:
+            return self._start(study, past, begun, rng)
         beliefs.learn_limits(*self._limits(past))
+        pending = [t for t in past if not t.state.is_finished()]
+        taken = self._taken(past, [*trials, *pending])
         pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
         if not pool:
             return self._new(rng, taken)
-        pending = self._points([self.decisions(t) for t in past if not t.state.is_finished()])
-        gain = beliefs.gain(pending, self._points(pool), np.random.default_rng(rng.getrandbits(64)))
-        return pool[int(gain.argmax())]
+        gain = beliefs.gain(self._points(pending), self._points(pool), np.random.default_rng(rng.getrandbits(64)))
+        return pool[int(gain.argmax())].decisions
 
     def recommend(self, study: Study) -> list[int]:
-        """Numbers of the trials that the model holds to be the best: one, or a front. Those that break a limit least."""
+        """Numbers of the trials to take: the one that the model holds to be the best; of several objectives, those on the
+        front of what the model holds them for, or of what was seen. Those that break a limit least."""
         done = _informative(self._ours(study))
         least = min((violation(t) for t in done), default=0.0)
         done = [t for t in done if violation(t) <= least]
-        if len(done) < self.startup:
-            table = losses(done, study.directions)
-        else:
-            beliefs, done = self._beliefs(study, done)
-            table = beliefs.smooth
-        front = [done[i].number for i in np.flatnonzero(nondominated(table))]
-        return front[:1] if len(study.directions) == 1 else front
+        beliefs, trials = self._beliefs(study, done) if len(done) >= self.startup else (None, done)
+        seen = losses(trials, study.directions)
+        table = beliefs.smooth if beliefs else seen
+        if len(study.directions) == 1:
+            return [trials[i].number for i in np.flatnonzero(nondominated(table))][:1]
+        return [trials[i].number for i in np.flatnonzero(nondominated(table) | nondominated(seen))]
 
-    def _beliefs(self, study: Study, done: Sequence[FrozenTrial]) -> tuple[Beliefs, list[FrozenTrial]]:
+    def _beliefs(self, study: Study, done: Sequence[FrozenTrial]) -> tuple[Beliefs | None, list[FrozenTrial]]:
         """A model of these trials (not more than the cap: those are returned), its shape fitted now and then."""
         names = study.metric_names or ["?"] * len(study.directions)
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
-
         first = losses(done[: self.startup], study.directions)
 
         def of(trials: Sequence[FrozenTrial]) -> Beliefs:
-            points = self._points([self.decisions(t) for t in trials])
-            return Beliefs(points, losses(trials, study.directions), first, names, signs)
+            return Beliefs(self._points(trials), losses(trials, study.directions), first, names, signs)
 
-        base = _selected(done[: _milestone(len(done), self.startup)], study, self.cap)
+        trials = self._selected(done, study)
+        if len(trials) < 2:
+            return None, trials
+        base = self._selected(done[: _milestone(len(done), self.startup)], study)
         key = tuple((t.number, *t.values) for t in base)
         if key not in self._fits:
             if len(self._fits) >= 64:
                 self._fits.clear()
-            self._fits[key] = of(base).fit()
-        trials = _selected(done, study, self.cap)
+            self._fits[key] = of(base if len(base) > 1 else trials).fit()
         beliefs = of(trials)
         beliefs.smoothen(self._fits[key])
         return beliefs, trials
+
+    def _selected(self, done: Sequence[FrozenTrial], study: Study) -> list[FrozenTrial]:
+        """At most the cap: half of them the best, the others the youngest of the rest. Those of other pages are left out."""
+        if len(done) > self.cap:
+            keys = order(done, study.directions)
+            best = set(sorted(range(len(done)), key=lambda i: keys[i])[: self.cap // 2])
+            rest = [i for i in range(len(done)) if i not in best]
+            done = [done[i] for i in sorted([*best, *rest[-(self.cap - len(best)) :]])]
+        return [t for t in done if self._coder(self.decisions(t))]
 
     def _limits(self, past: Sequence[FrozenTrial]) -> tuple[list[Point], Array]:
         """Finished trials, the youngest, and whether each failed or broke a limit."""
         ended = [t for t in past if t.state in (TrialState.COMPLETE, TrialState.FAIL)][-self.cap :]
         broken = [t.state == TrialState.FAIL or violation(t) > 0 for t in ended]
-        return self._points([self.decisions(t) for t in ended]), np.array(broken, dtype=float)
+        if not any(broken):
+            return [], np.empty(0)
+        known = [(t, bad) for t, bad in zip(ended, broken, strict=True) if self._coder(self.decisions(t))]
+        return self._points([t for t, _ in known]), np.array([bad for _, bad in known], dtype=float)
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
-    def _pool(self, parents: Sequence[FrozenTrial], number: int, taken: set[Hashable]) -> list[Decisions]:
+    def _pool(self, parents: Sequence[FrozenTrial], number: int, taken: set[Hashable]) -> list[Coded]:
         """New architectures: of five, three are mutants of the parents, one is a mutant's mutant, one is random.
 
         Those of a parent are drawn anew in every eighth proposal only: to encode them is most of the work.
         """
-        pool: dict[Hashable, Decisions] = {}
+        pool: dict[Hashable, Coded] = {}
         share = -(-self.candidates // (5 * len(parents)))
         for parent in parents:
             rng = random.Random(f"{self.seed}/{parent.number}/{(number + parent.number) // KEPT}")
             fresh = 0
             for decisions in islice(self._offspring(self.decisions(parent), rng), 2 * 5 * share):
                 coded = self._coder(decisions)
-                if coded and (key := self._key(coded)) not in taken and key not in pool:
-                    pool[key] = decisions
+                if coded and (name := self._name(coded)) not in pool and self._is_new(coded, taken):
+                    pool[name] = coded
                     fresh += 1
                 if fresh == 5 * share:
                     break
@@ -174,31 +188,29 @@ class SurrogateSampler(SpaceSampler):
             label = draw(self.space.holes[key], rng)
         return {**parent, key: label}
 
-    def _start(
-        self, study: Study, past: Sequence[FrozenTrial], begun: int, rng: random.Random, taken: set[Hashable]
-    ) -> Decisions:
+    def _start(self, study: Study, past: Sequence[FrozenTrial], begun: int, rng: random.Random) -> Decisions:
         """The largest of 1, 2, 4, 8, 16 random ones in turn (smallest, where that is believed to be the better).
 
         Several objectives and limits pull to either side: there, a random one.
         """
+        taken = self._taken(past, past[-self.cap :])
         if len(study.directions) > 1 or any(violation(t) > 0 for t in past):
             return self._new(rng, taken)
-        count = TOURNAMENTS[begun % len(TOURNAMENTS)] if begun < self.startup else TOURNAMENTS[-1]
-        drawn = [self._new(rng, taken) for _ in range(count)]
+        count = TOURNAMENTS[begun % len(TOURNAMENTS)] if begun < self.startup else CROWDED
         sign = 1.0 if study.directions[0].name == "MAXIMIZE" else -1.0
 
         def size(decisions: Decisions) -> float:
             coded = self._coder(decisions)
             return sign * (coded.code.size["macs"] + coded.code.size["num_params"]) if coded else -math.inf
 
-        return max(drawn, key=size)
+        return max((self._new(rng, taken) for _ in range(count)), key=size)
 
     def _new(self, rng: random.Random, taken: set[Hashable]) -> Decisions:
         """A random architecture that is not taken; any, once there is no other."""
         fallback = self.space.sample(rng).decisions
         for decisions in self._random(rng):
             coded = self._coder(decisions)
-            if coded and self._key(coded) not in taken:
+            if coded and self._is_new(coded, taken):
                 return decisions
             fallback = decisions if coded else fallback
         return fallback
@@ -212,17 +224,23 @@ class SurrogateSampler(SpaceSampler):
 
     # -- what is known of an architecture ------------------------------------------------------------------------------
 
-    def _key(self, coded: Coded) -> Hashable:
-        """What makes an architecture another one: its identity; and where a spelling costs more (as on a device that
+    def _name(self, coded: Coded) -> Hashable:
+        """What makes an architecture another one: its name; and where a spelling costs more (as on a device that
         computes what nothing reads), what it costs."""
         return coded.name, *sorted(self._point(coded).known.items())
 
-    def _taken(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
-        return {self._key(coded) for t in trials if (coded := self._coder(self.decisions(t)))}
+    def _taken(self, trials: Sequence[FrozenTrial], near: Sequence[FrozenTrial]) -> set[Hashable]:
+        """The trials' decisions; of those ``near`` also the names, for which they have to be encoded."""
+        coded = [found for t in near if (found := self._coder(self.decisions(t)))]
+        return {_spelling(self.decisions(t)) for t in trials} | {self._name(found) for found in coded}
 
-    def _points(self, many: Sequence[Decisions]) -> list[Point]:
-        """The architectures as the model sees them."""
-        return [self._point(coded) for decisions in many if (coded := self._coder(decisions))]
+    def _is_new(self, coded: Coded, taken: set[Hashable]) -> bool:
+        return _spelling(coded.decisions) not in taken and self._name(coded) not in taken
+
+    def _points(self, many: Sequence[FrozenTrial] | Sequence[Coded]) -> list[Point]:
+        """The architectures as the model sees them; trials that are none are left out."""
+        found = (one if isinstance(one, Coded) else self._coder(self.decisions(one)) for one in many)
+        return [self._point(coded) for coded in found if coded]
 
     def _point(self, coded: Coded) -> Point:
         if self._ask is None:
@@ -235,24 +253,18 @@ class SurrogateSampler(SpaceSampler):
         return Point(coded.code, self._known[key])
 
     def _ours(self, study: Study, but: int | None = None) -> list[FrozenTrial]:
-        """The trials that are architectures of this space (and not of another page, or half asked)."""
+        """The trials that have decisions of this space."""
         trials = study.get_trials(deepcopy=False)
-        return [t for t in trials if t.number != but and self._coder(self.decisions(t))]
+        return [t for t in trials if t.number != but and self.decisions(t)]
+
+
+def _spelling(decisions: Decisions) -> Hashable:
+    return frozenset(decisions.items())
 
 
 def _informative(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The completed ones that are no copies of others."""
     return [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("state") != "duplicate"]
-
-
-def _selected(done: Sequence[FrozenTrial], study: Study, cap: int) -> list[FrozenTrial]:
-    """At most ``cap`` trials: half of them the best, the others the youngest of the rest."""
-    if len(done) <= cap:
-        return list(done)
-    keys = order(done, study.directions)
-    best = set(sorted(range(len(done)), key=lambda i: keys[i])[: cap // 2])
-    rest = [i for i in range(len(done)) if i not in best]
-    return [done[i] for i in sorted([*best, *rest[-(cap - len(best)) :]])]
 
 
 def _milestone(count: int, first: int) -> int:

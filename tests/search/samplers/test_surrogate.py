@@ -11,7 +11,7 @@ from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.samplers import RandomSampler, suggest
 from nas.search.samplers.encoding import VIEWS, encode, matrix
-from nas.search.samplers.gaussian_process import _loss, default, fit
+from nas.search.samplers.gaussian_process import Inputs, _loss, default, fit, scales
 from nas.search.samplers.improvement import expected_improvement, unwarp, warp
 from nas.search.samplers.surrogate import SurrogateSampler
 from nas.space.parse import parse_file, parse_text
@@ -162,11 +162,16 @@ def test_the_gradient_is_the_slope():
     squares = np.stack([((v[:, None] - v[None]) ** 2).sum(-1) for v in views])
     targets, means, spreads = rng.standard_normal(12), default(2), np.ones(4)
     theta = means + 0.3 * rng.standard_normal(4)
-    _, slope = _loss(theta, squares, targets, means, spreads)
+    line = 0.1 * np.outer(*[rng.standard_normal(12)] * 2)
+    _, slope = _loss(theta, squares, line, targets, means, spreads)
     step = 1e-5 * np.eye(4)
-    ends = [[_loss(theta + s * sign, squares, targets, means, spreads)[0] for sign in (1, -1)] for s in step]
+    ends = [[_loss(theta + s * sign, squares, line, targets, means, spreads)[0] for sign in (1, -1)] for s in step]
     np.testing.assert_allclose(slope, [(a - b) / 2e-5 for a, b in ends], rtol=1e-4, atol=1e-6)
-    assert _loss(fit(views, targets), squares, targets, means, spreads)[0] < np.inf
+    trend, priors = np.zeros(12), np.array([1.0, 1.0, 2.0, 1.5])
+    found = fit(Inputs(views, trend), targets, 0.5)
+    scaled = squares / np.array(scales(views))[:, None, None]
+    flat = np.zeros((12, 12))
+    assert _loss(found, scaled, flat, targets, means, priors)[0] <= _loss(means, scaled, flat, targets, means, priors)[0]
 
 
 def test_scores_are_undone_and_go_on_beyond_the_best():
