@@ -194,7 +194,7 @@ def resume(setting: Setting, path: Path, asked: float) -> Row:
         with a_loop(more, path, VirtualClock(), begun) as loop:
             loop.run()
     except _BegunError:
-        return {"resume_s": round(time.time() - asked, 2), "resume_rss_mb": round(rss() / 2**20, 1)}
+        return {"resume_s": round(time.time() - asked, 2), "resume_cpu_s": round(time.process_time(), 2), "resume_rss_mb": round(rss() / 2**20, 1)}
     raise RuntimeError("no trial was begun")
 
 
@@ -248,7 +248,7 @@ def profile(setting: Setting) -> None:
     """Print what takes the driver's time."""
     with tempfile.TemporaryDirectory() as folder, cProfile.Profile() as profiler:
         print(simulate(setting, Path(folder) / "run"))
-    pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
 
 
 if __name__ == "__main__":

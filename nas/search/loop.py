@@ -35,7 +35,7 @@ to be over a limit, after which the search ends."""
 REFUSED = 10
 """Measurements in a row that were refused, after which the search ends: the device is too busy."""
 
-SAVE_EVERY_S = 5.0
+SAVE_EVERY_S = 1.0
 """Seconds between two writings of what was spent: what a killed driver forgets at most."""
 
 PROPOSALS_A_TURN = 20

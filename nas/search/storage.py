@@ -190,6 +190,8 @@ class _Journal(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         number, place = self._read if self._read[0] <= log_number_from else (0, 0)
+        if self._path.stat().st_size == place:
+            return  # asked before every look at a study
         with self._path.open("rb") as file:
             file.seek(place)
             for line in file:
