@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import time
@@ -110,14 +111,37 @@ def _parse_part(text: str) -> Part:
     return part
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Running:
-    """A trial in flight: since when, on how much of which device, and how long it is expected to take."""
+    """A trial in flight: since when, on how much of which device, until when it is expected to run, and whether it may."""
 
     start: float
     device: Device
     fraction: float
-    expected: float
+    until: float
+    awaited: bool = True
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of trials on one kind of device: their fractions, and their fractions times one of their moments.
+
+    So that what thousands of them take together costs no walk through them: it is ``fractions * now - moments``.
+    """
+
+    fractions: float = 0.0
+    moments: float = 0.0
+    count: int = 0
+
+    def add(self, fraction: float, moment: float, sign: int) -> None:
+        """One trial more (sign 1) or less (-1); of none nothing is left, whatever was rounded."""
+        self.count += sign
+        self.fractions = self.fractions + sign * fraction if self.count else 0.0
+        self.moments = self.moments + sign * fraction * moment if self.count else 0.0
+
+    def since(self, now: float) -> float:
+        """Device seconds between their moments and now."""
+        return self.fractions * now - self.moments
 
 
 def shared(part: Part, share: float) -> float:
@@ -139,16 +163,27 @@ class Meter:
         self._since = clock()
         self._before: dict[Kind, float] = dict.fromkeys(get_args(Kind), 0.0)
         self._running: dict[int, _Running] = {}
+        self._held: dict[Kind, _Sums] = {kind: _Sums() for kind in get_args(Kind)}
+        self._awaited: dict[Kind, _Sums] = {kind: _Sums() for kind in get_args(Kind)}  # those not longer than expected
+        self._untils: list[tuple[float, int, _Running]] = []  # a heap of those, and of some that have ended
+        self._begun = 0
 
     def begin(self, trial: int, device: Device, fraction: float = 1.0, expected: float = 0.0) -> None:
         """A trial takes ``fraction`` (2: two devices) of a device; ``expected`` seconds keep room for it."""
         if trial in self._running:
             raise ValueError(f"trial {trial} is already being metered")
-        self._running[trial] = _Running(self._clock(), device, fraction, expected)
+        now = self._clock()
+        self._running[trial] = running = _Running(now, device, fraction, now + expected)
+        self._held[device].add(fraction, now, 1)
+        self._awaited[device].add(fraction, running.until, 1)
+        self._begun += 1
+        heapq.heappush(self._untils, (running.until, self._begun, running))
 
     def end(self, trial: int) -> float:
         """The trial lets go of its device, for now or for good. The device seconds that it held it."""
         running = self._running.pop(trial)
+        self._held[running.device].add(running.fraction, running.start, -1)
+        self._await_no_more(running)
         seconds = running.fraction * (self._clock() - running.start)
         self._before[running.device] += seconds
         return seconds
@@ -172,7 +207,7 @@ class Meter:
         spent = self._before[kind]
         if kind == "wall":
             spent += now - self._since
-        return spent + sum(r.fraction * (now - r.start) for r in self._running.values() if r.device == kind)
+        return spent + self._held[kind].since(now)
 
     def left(self, kind: Kind) -> float | None:
         """What is left, never below 0; None where there is no limit."""
@@ -200,8 +235,15 @@ class Meter:
     def _promised(self, kind: Kind) -> float:
         """What the trials in flight are expected to spend from now on; wall time passes for all of them at once."""
         now = self._clock()
-        rest = (r.fraction * max(0.0, r.expected - (now - r.start)) for r in self._running.values() if r.device == kind)
-        return sum(rest)
+        while self._untils and self._untils[0][0] <= now:
+            self._await_no_more(heapq.heappop(self._untils)[2])
+        return -self._awaited[kind].since(now)
+
+    def _await_no_more(self, running: _Running) -> None:
+        """A trial that has ended, or runs longer than expected, promises nothing any more."""
+        if running.awaited:
+            self._awaited[running.device].add(running.fraction, running.until, -1)
+            running.awaited = False
 
     def rows(self) -> list[dict[str, Any]]:
         """Asked and spent of every part, in the unit it was asked in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -34,11 +35,14 @@ to be over a limit, after which the search ends."""
 REFUSED = 10
 """Measurements in a row that were refused, after which the search ends: the device is too busy."""
 
-SAVE_EVERY_S = 5.0
+SAVE_EVERY_S = 1.0
 """Seconds between two writings of what was spent: what a killed driver forgets at most."""
 
 PROPOSALS_A_TURN = 20
 """Proposals made before the loop looks at its workers again."""
+
+SHOW_EVERY_S = 0.1
+"""Seconds between two looks of the view at least: what it is shown holds every worker."""
 
 HANG_S, HANG_EPOCHS = 600.0, 60
 """A candidate that says nothing for this long, and for this many times the planned epoch, counts as hung."""
@@ -78,11 +82,11 @@ class SearchLoop:
         self.front.checks = Checks.from_metadata(study.metadata)
         self.counts: Counter[str] = Counter()
         self.durations: deque[float] = deque(maxlen=30)
-        self.size, self.proposed = study.space.size(), set[frozenset[tuple[str, Any]]]()
+        self.size, self.proposed = study.space.size(), set[int]()
         self.begun = self.unproductive = self.fruitless = self.refused = 0
         self.message = self.doing = ""
         self.interrupted = False
-        self._saved = meter.now()
+        self._saved, self._shown = meter.now(), -math.inf
         for record in study.records:
             self.begun += record.state != "duplicate"
             if not record.unfinished:
@@ -106,8 +110,7 @@ class SearchLoop:
         try:
             with on_interrupt(self.interrupt):
                 while not self._ended():
-                    self._start_jobs()
-                    self._listen(0.2)
+                    self._listen(0.0 if self._start_jobs() else 0.2)
             ended = not self.interrupted
         finally:
             if not ended:
@@ -175,26 +178,27 @@ class SearchLoop:
 
     # -- proposals ---------------------------------------------------------------------------------------------------
 
-    def _start_jobs(self) -> None:
-        """Fill free slots: candidates that are measured first, then promoted ones, then new ones."""
+    def _start_jobs(self) -> bool:
+        """Fill free slots: candidates that are measured first, then promoted ones, then new ones; whether there may be more."""
         for _ in range(PROPOSALS_A_TURN):
             if self.message or self.interrupted:
-                return
+                return False
             if self.ready and self.executor.free:
                 self._submit(self.ready.popleft(), "train")
             elif not self._room():
-                return
+                return False
             elif self.halving and self._can_start(new=False) and (number := self.halving.promote()) is not None:
                 self.open[number].waits = False
                 self.ready.append(self.open[number])
             elif not self._can_start():
-                return
+                return False
             elif self.retry:
                 self._try_again(self.study.records[self.retry.pop(0)])
             elif self._nothing_left():
-                return
+                return False
             else:
                 self._propose()
+        return True
 
     def _room(self) -> bool:
         """Whether a new candidate can begin, without too many waiting for a training slot."""
@@ -216,11 +220,10 @@ class SearchLoop:
         twin = self.study.find(record.identity)
         if twin is not None and twin is not record:
             return self._repeat(record, twin)
-        retried = self.study.metadata.get("retried", [])
-        if record.number in retried:
+        if "retried" in record.attrs:
             self.meter.count()
             return self._record(record, "failed", reason="interrupted twice", seconds=0.0)
-        self.study.set_metadata(retried=[*retried, record.number])
+        self.study.note(record.number, retried=True)
         return self._begin(self._candidate(record))
 
     def _candidate(self, record: Record, architecture: Architecture | None = None) -> Candidate:
@@ -289,7 +292,9 @@ class SearchLoop:
             self._handle(event)
         if self.meter.now() - self._saved >= SAVE_EVERY_S:
             self._save()
-        self.view(self.status())
+        if self.meter.now() - self._shown >= SHOW_EVERY_S:
+            self._shown = self.meter.now()
+            self.view(self.status())
 
     def _handle(self, event: Event) -> None:
         candidate = self.running.get(event.trial)
@@ -466,8 +471,9 @@ def slot_of(executor: Executor) -> tuple[Device, float]:
     return "cpu", slot.fraction * max(1, len(cores))
 
 
-def _key(decisions: Decisions) -> frozenset[tuple[str, Any]]:
-    return frozenset(decisions.items())
+def _key(decisions: Decisions) -> int:
+    """Different ones hash alike too seldom to matter, and the decisions of 100,000 proposals take half a gigabyte."""
+    return hash(frozenset(decisions.items()))
 
 
 def row_of(record: Record) -> dict[str, Any]:

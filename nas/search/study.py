@@ -107,12 +107,12 @@ class SearchStudy:
         self._storage, self._distributions = storage, distributions(space)
         self.optuna = self._open(name, reading)
         self._id = storage.optuna.get_study_id_from_name(name)
-        self._trial_ids: list[int] = []
+        self._trials: list[FrozenTrial] = []  # as the storage has them, for samplers: asking it for all takes longer and longer
         self._by_identity: dict[str, int] = {}
         self._sampler: BaseSampler | None = None
         self.records: list[Record] = []
         for trial in storage.optuna.get_all_trials(self._id, deepcopy=False):
-            self._trial_ids.append(trial._trial_id)
+            self._trials.append(trial)
             self._remember(self._record(trial))
         self.left_running = tuple(record.number for record in self.records if record.state == "running")
 
@@ -172,7 +172,7 @@ class SearchStudy:
             number=number, trial_id=-1, state=TrialState.RUNNING, value=None, datetime_start=datetime.now(),
             datetime_complete=None, params={}, distributions={}, user_attrs={}, system_attrs={}, intermediate_values={},
         )  # fmt: skip
-        seen = view(self.optuna, trial)
+        seen = view(self.optuna, trial, self._trials)
         self._sampler = sampler
         sampler.before_trial(seen, trial)
         relative = sampler.sample_relative(seen, trial, sampler.infer_relative_search_space(seen, trial))
@@ -217,7 +217,8 @@ class SearchStudy:
         trial_id = self._storage.optuna.create_new_trial(self._id, template_trial=template)
         if self._storage.optuna.get_trial_id_from_study_id_trial_number(self._id, draft.number) != trial_id:
             raise RunError("something else writes to this search", hint="A search has one driver: stop the other.")
-        self._trial_ids.append(trial_id)
+        self._trials.append(stored := self._storage.optuna.get_trial(trial_id))
+        record.decisions = stored.params  # equal, and kept anyway
         self._remember(record)
         return record
 
@@ -242,7 +243,7 @@ class SearchStudy:
         before = _user_attrs(record)
         record.attrs |= attrs or {}
         end = self._end(record, state, metrics, reason, duplicate_of)
-        trial_id, storage = self._trial_ids[number], self._storage.optuna
+        trial_id, storage = self._trials[number]._trial_id, self._storage.optuna
         if self._sampler is not None:
             self._sampler.after_trial(self.optuna, storage.get_trial(trial_id), end.state, end.values)
         with self._storage.batch():
@@ -253,6 +254,7 @@ class SearchStudy:
                 storage.set_trial_system_attr(trial_id, key, excess)
             self._set_metadata(metadata or {})
             storage.set_trial_state_values(trial_id, end.state, end.values)
+        self._trials[number] = storage.get_trial(trial_id)
         if record.unfinished and self._by_identity.get(record.identity) == number:
             del self._by_identity[record.identity]
         return record
@@ -263,7 +265,8 @@ class SearchStudy:
         record.attrs |= attrs
         with self._storage.batch():
             for key, value in attrs.items():
-                self._storage.optuna.set_trial_user_attr(self._trial_ids[number], key, value)
+                self._storage.optuna.set_trial_user_attr(self._trials[number]._trial_id, key, value)
+        self._trials[number] = self._storage.optuna.get_trial(self._trials[number]._trial_id)
 
     def _end(
         self, record: Record, state: State, metrics: Metrics | None, reason: str | None, duplicate_of: int | None

@@ -91,6 +91,26 @@ def test_the_meter_counts_exactly_what_ran_through_any_number_of_restarts(steps)
         assert meter.left("gpu") == max(0.0, 5 * 3600 - device["gpu"])
 
 
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 8), st.sampled_from([0.25, 1.0])), max_size=30))
+def test_what_trials_in_flight_promise_is_what_each_of_them_promises(steps):
+    """Also of trials that begin again, and of those that run longer than they should."""
+    clock = Clock()
+    meter = Meter(parse_budget("1000cpusec"), clock)
+    running: dict[int, tuple[float, float]] = {}
+    for begins, trial, seconds, fraction in steps:
+        clock.now += seconds / 4
+        if begins and trial not in running:
+            meter.begin(trial, "cpu", fraction, expected=seconds)
+            running[trial] = (fraction, clock.now + seconds)
+        elif not begins and trial in running:
+            meter.end(trial)
+            del running[trial]
+        promised = sum(fraction * max(0.0, until - clock.now) for fraction, until in running.values())
+        room = 1000 - meter.spent("cpu") - promised
+        assert meter.can_start(room, "cpu")
+        assert not meter.can_start(room + 0.25, "cpu")
+
+
 @pytest.mark.parametrize("text", ["10s", "10cpusec", "1trial"])
 def test_a_part_is_exhausted_when_it_is_reached_and_not_before(text):
     clock = Clock()

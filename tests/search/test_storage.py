@@ -130,6 +130,7 @@ def test_reading_beside_the_driver_sees_what_is_whole(journal):
 def test_a_batch_reaches_the_file_at_its_end_in_one_append(journal, monkeypatch):
     synced = []
     fsync = os.fsync
+    monkeypatch.setattr("nas.search.storage.SYNC_EVERY_S", 0.0)
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
     with open_storage(journal) as storage:
         before = journal.read_bytes()
@@ -171,8 +172,36 @@ def test_a_full_disk_is_told_and_the_journal_goes_on_later(journal, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with open_storage(journal) as storage, monkeypatch.context() as patch:
+        patch.setattr("nas.search.storage.SYNC_EVERY_S", 0.0)
         patch.setattr(os, "fsync", full)
         with pytest.raises(RunError, match="No space left"):
             storage.optuna.set_study_user_attr(0, "c", 3)
-    write(journal, d=4)
-    assert attrs(journal)["d"] == 4
+        patch.undo()
+        storage.optuna.set_study_user_attr(0, "d", 4)  # not glued to half a line
+    write(journal, e=5)
+    assert attrs(journal) == {"a": 1, "b": ["x", 2], "d": 4, "e": 5}
+
+
+def test_the_disk_is_waited_for_now_and_then_and_what_is_written_is_there_at_once(journal, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
+    monkeypatch.setattr("nas.search.storage.SYNC_EVERY_S", 3600.0)
+    with open_storage(journal) as storage:
+        for i in range(5):
+            storage.optuna.set_study_user_attr(0, "c", i)
+            assert attrs(journal)["c"] == i
+    assert len(synced) == 1
+
+
+def test_equal_distributions_of_trials_are_one_object(journal):
+    known = optuna.distributions.CategoricalDistribution(("a", "b"))
+    trial = optuna.trial.create_trial(value=1.0, params={"x": "a"}, distributions={"x": known}, user_attrs={"decisions": {"x": "a"}})
+    with open_storage(journal) as storage:
+        for _ in range(2):
+            storage.optuna.create_new_trial(0, trial)
+    with open_storage(journal) as storage:
+        first, second = storage.optuna.get_all_trials(0, deepcopy=False)
+    assert first.distributions["x"] is second.distributions["x"]
+    assert first.params is first.user_attrs["decisions"]
+    plain = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    assert plain.get_all_trials(0) == [first, second]

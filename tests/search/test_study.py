@@ -42,6 +42,7 @@ def sampler():
 def syncs(monkeypatch):
     """Every write that reached the disk."""
     seen, fsync = [], os.fsync
+    monkeypatch.setattr("nas.search.storage.SYNC_EVERY_S", 0.0)
     monkeypatch.setattr(os, "fsync", lambda fd: (seen.append(fd), fsync(fd)))
     return seen
 

@@ -22,7 +22,7 @@ class _View:
     ) -> list[FrozenTrial]:
         if self._trials is None:
             return self._storage.get_all_trials(study_id, deepcopy, states)
-        trials = [trial for trial in self._trials if states is None or trial.state in states]
+        trials = list(self._trials) if states is None else [trial for trial in self._trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
