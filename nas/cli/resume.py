@@ -14,7 +14,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Go on with a run and print its front."""
     folder = RunFolder.find(arguments.words[0])
     workers = whole_number("workers", arguments.get("workers"))
+    from nas.report.loggers import open_loggers
     from nas.search.start import resume
 
     say, view = outputs(arguments.json)
-    return report(resume(folder, budget=arguments.get("budget"), workers=workers, say=say, view=view), arguments.json)
+    callbacks = open_loggers(str(folder.read_config().get("log") or ""))
+    result = resume(folder, budget=arguments.get("budget"), workers=workers, say=say, view=view, callbacks=callbacks)
+    return report(result, arguments.json)

@@ -21,12 +21,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
         words["data"] = default_data()
     config = SearchConfig.from_words(words)
     from nas.export.folder import parse_formats
+    from nas.report.loggers import open_loggers
     from nas.search.start import search
 
     parse_formats(config.formats)
 
     say, view = outputs(arguments.json)
-    result = search(config, say=say, view=view)
+    result = search(config, say=say, view=view, callbacks=open_loggers(config.log or ""))
     return report(result, arguments.json)
 
 

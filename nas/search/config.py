@@ -104,6 +104,7 @@ class SearchConfig:
     proxy: SizeWords = field(default_factory=SizeWords)
     run: str | None = None
     storage: str | None = None
+    log: str | None = None
     plugins: tuple[str, ...] = ()
 
     @classmethod
@@ -144,7 +145,7 @@ class SearchConfig:
             early_stopping=str(words.get("early_stopping") or "none"), baseline=_optional(words.get("baseline")),
             repeats=_optional(words.get("repeats")), peers=_optional(words.get("peers")), final=_optional(words.get("final")),
             deploy=SizeWords.parse(words.get("deploy"), "deploy"), proxy=SizeWords.parse(words.get("proxy"), "proxy"),
-            run=_optional(words.get("run")), storage=_optional(words.get("storage")),
+            run=_optional(words.get("run")), storage=_optional(words.get("storage")), log=_optional(words.get("log")),
             plugins=_texts(words.get("plugins")),
         )  # fmt: skip
         budget = parse_budget(config.budget)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from nas.errors import MeasureError, TrainError
+from nas.measure.device import find_device, lock_name
+from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 from nas.measure.target import measure_at
@@ -156,9 +159,20 @@ def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe,
     data, seed, device = dataset(**payload["data"]), payload["seed"], payload["data"]["device"]
     with seed_everything(derive_seed(seed, "weights"), device):
         network = build(lower(architecture, size_of(payload["proxy"]))).to(device)
-    result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch,
-                 checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S)  # fmt: skip
+    with gives_way(device) as give_way:
+        result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch,
+                     checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S, give_way=give_way)  # fmt: skip
     return network, result
+
+
+@contextmanager
+def gives_way(device: str) -> Iterator[Callable[[], object]]:
+    """What to call between steps, so that a measurement has a GPU to itself. A CPU's workers have cores of their own."""
+    if device == "cpu":
+        yield bool
+        return
+    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) as give_way:
+        yield give_way
 
 
 def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: Dataset) -> float:

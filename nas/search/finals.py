@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,14 @@ def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
     return min(left, default=0.0)
 
 
-def rank_correlation(records: Mapping[int, Record], final: Mapping[int, Mapping[str, Any]]) -> float | None:
-    """Kendall's tau-b between what the search saw of networks and what they reached at last; None of fewer than three."""
-    seen = {n: records[n].metrics.get("accuracy") for n in final}
-    pairs = [(seen[n], row["val_accuracy"]) for n, row in final.items() if seen[n] is not None]
-    if len(pairs) < 3:
+def proxy_and_final(records: Sequence[Record], final: Mapping[int, Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Of each network that was trained to the end, the validation accuracy that the search saw and the one it has now."""
+    seen = {number: records[number].metrics.get("accuracy") for number in final}
+    return [(accuracy, final[number]["val_accuracy"]) for number, accuracy in seen.items() if accuracy is not None]
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Kendall's tau-b of pairs (proxy, final); None for fewer than three pairs or where one side is all equal."""
+    if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
         return None
-    tau = float(kendalltau(*zip(*pairs, strict=True)).statistic)
-    return None if math.isnan(tau) else tau
+    return float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)

@@ -33,6 +33,7 @@ KEYS = {
     "proxy": "size of the network that the search trains (same words as deploy)",
     "run": "the run's name under results/, or a path; an existing run is continued",
     "storage": "where the study is kept: by default a file in the run's folder; or sqlite:///..., postgresql://...",
+    "log": "where else trials are logged: tensorboard, mlflow, wandb; comma-separated",
     "plugins": "operations of your own: my_ops.py, or an installed entry point of nas.ops; may be given several times",
     "config": "a YAML file with any of these keys",
 }

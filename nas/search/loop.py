@@ -12,9 +12,12 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 from nas.errors import NasError
+from nas.measure.foresight import HISTORY, Foresight
+from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.budget import Device, Meter
+from nas.search.callbacks import Callbacks, Moment
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
 from nas.search.front import Checks, Front
@@ -50,12 +53,15 @@ HANG_S, HANG_EPOCHS = 600.0, 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`."""
+    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`; ``foresight``
+    spares measurements of what is surely over a limit."""
 
     shares: Shares = field(default_factory=Shares)
     random: BaseSampler | None = None
     halving: Halving | None = None
     timeout: float | None = None
+    foresight: Foresight | None = None
+    callbacks: Callbacks | None = None
 
 
 class SearchLoop:
@@ -94,6 +100,9 @@ class SearchLoop:
             if record.state != "running":
                 self._remember(record)
             self._recall(record)
+        if self.rules.foresight:
+            for record in [r for r in study.records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
+                self.rules.foresight.add(self._candidate(record).graph, record.metrics["latency"])
         self.retry = [n for n in study.left_running if n not in self.open]
         folder.keep_weights(member.number for member in self.front.members)
         folder.keep_checkpoints(study.left_running)
@@ -245,11 +254,11 @@ class SearchLoop:
         name, seed = identity(graph), self.payload["seed"]
         if (twin := self.study.find(name)) is not None:
             if twin.state == "running":
-                return self._repeat(self.study.add(draft, identity=name, seed=seed), twin)
-            return self._note(self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number))
+                return self._repeat(self.study.add(draft, identity=name, seed=seed, attrs=attrs), twin)
+            return self._note(self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number, attrs=attrs))
         self.begun += 1
         static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
-        if broken := self._broken(static):
+        if broken := self._broken(static) or self._foreseen(graph):
             return self._note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=broken, attrs=attrs))
         self.unproductive = 0
         record = self.study.add(draft, identity=name, seed=seed, attrs=attrs)
@@ -261,6 +270,13 @@ class SearchLoop:
             if limit.metric in metrics and limit.violation(metrics) > 0:
                 return f"{limit.metric} {metrics[limit.metric]:,.6g} breaks {limit}"
         return ""
+
+    def _foreseen(self, graph: Graph) -> str:
+        """Why it is not worth a measurement: it is surely over a limit on latency, by what was measured before."""
+        limits = [c.limit for c in self.study.constraints if c.metric == "latency" and c.op == "<="]
+        if self.rules.foresight is None or not limits:
+            return ""
+        return self.rules.foresight.surely_over(graph, min(limits)) or ""
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -352,6 +368,8 @@ class SearchLoop:
     def _measured(self, candidate: Candidate) -> None:
         """Everything that needs no training is known: limits are kept before any epoch is paid for."""
         self.refused = 0
+        if self.rules.foresight and "latency" in candidate.metrics:
+            self.rules.foresight.add(candidate.graph, candidate.metrics["latency"])
         if broken := self._broken(candidate.metrics):
             return self._end(candidate, "stopped", reason=broken)
         if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.front.members], self.study.objectives):
@@ -429,6 +447,9 @@ class SearchLoop:
         self.folder.append_row(self.folder.trials, TRIAL_COLUMNS, row_of(record))
         if changed:
             self.front.write(self.study.space, self.plan.deploy)
+        if self.rules.callbacks:
+            moment = Moment(budget=self.meter.rows(), counts=dict(self.counts), front=self.front.members)
+            self.rules.callbacks.on_trial_end(record, moment)
         self.log.info("trial %d %s %s %s", record.number, record.state, dict(record.metrics), record.reason or "")
 
     def _remember(self, record: Record) -> bool:

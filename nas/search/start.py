@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.measure.foresight import Foresight
 from nas.measure.metrics import METRICS
 from nas.measure.target import check_target, is_remote
 from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
+from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
 from nas.search.config import SIZE_WORDS, SearchConfig
 from nas.search.confirm import confirm
@@ -24,7 +26,7 @@ from nas.search.executors import cluster_device, default_workers, engine, open_e
 from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.executors.target import Target
 from nas.search.final import FinalResult, train_final
-from nas.search.finals import rank_correlation, stage_of, train_finals
+from nas.search.finals import proxy_and_final, rank_correlation, stage_of, train_finals
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.loop import Rules, SearchLoop, row_of
@@ -84,20 +86,23 @@ class Result:
         }  # fmt: skip
 
 
-def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContextManager[View]]) -> Result:
-    """Run a search, or go on with the run that ``config.run`` names.
+def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContextManager[View]],
+           callbacks: Sequence[Callback] = ()) -> Result:  # fmt: skip
+    """Run a search, or go on with the run that ``config.run`` names. ``callbacks`` hear of every trial.
 
     Raises UsageError, SpaceError, DataError or RunError before anything is trained when it cannot be done.
     """
     load_plugins(config.plugins)
     folder = RunFolder.named(config.run, config.space)
     if folder.exists:
-        return resume(folder, budget=config.budget, workers=config.workers, asked=config, say=say, view=view)
+        return resume(folder, budget=config.budget, workers=config.workers, asked=config, say=say, view=view,
+                      callbacks=callbacks)
     with engine(config):
-        return _begin(folder, config, say, view)
+        return _begin(folder, config, say, view, callbacks)
 
 
-def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[], AbstractContextManager[View]]) -> Result:
+def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[], AbstractContextManager[View]],
+           callbacks: Sequence[Callback]) -> Result:  # fmt: skip
     """A new run: everything that can be refused is refused before the folder is made."""
     budget = parse_budget(config.budget)
     device = cluster_device(config) or device_for(budget)
@@ -121,11 +126,12 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     say(f"budget {budget}: {shares}")
     settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint,
                            plan=plan, shares=shares)
-    return _run(folder, settled, data, meter, workers, say, view, new=True)
+    return _run(folder, settled, data, meter, workers, say, view, callbacks, new=True)
 
 
 def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None = None, asked: SearchConfig | None = None,
-           say: Say, view: Callable[[], AbstractContextManager[View]]) -> Result:  # fmt: skip
+           say: Say, view: Callable[[], AbstractContextManager[View]],
+           callbacks: Sequence[Callback] = ()) -> Result:  # fmt: skip
     """Go on with a run: what it found and spent is remembered, interrupted candidates are evaluated again.
 
     ``budget`` replaces the run's, or extends it when it begins with ``+``. Raises RunError when the data changed, or when
@@ -147,11 +153,12 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     with engine(config):
         workers = workers or config.workers or default_workers(config, settled.device)
         folder.create()
-        return _run(folder, replace(settled, config=config), data, meter, workers, say, view, new=False)
+        return _run(folder, replace(settled, config=config), data, meter, workers, say, view, callbacks,
+                    new=False)
 
 
 def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, say: Say,
-         view: Callable[[], AbstractContextManager[View]], *, new: bool) -> Result:  # fmt: skip
+         view: Callable[[], AbstractContextManager[View]], callbacks: Sequence[Callback], *, new: bool) -> Result:  # fmt: skip
     config, device, plan, space = settled.config, settled.device, settled.plan, settled.space
     objectives, constraints = settled.objectives, settled.constraints
     with ExitStack() as stack:
@@ -167,6 +174,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected)
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
+        study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
         # Nothing of the folder is written before the storage's lock is ours.
         folder.write_config(settled.to_mapping())
         if study.left_running:
@@ -185,9 +193,14 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         threads = executor.resources[0].threads
         for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
             say(f"note: {change}; latencies measured before and after do not compare")
+        heard = Callbacks(callbacks, folder.logger(), say)
+        heard.on_search_start(Beginning(
+            folder=folder.path, name=settled.name, config=config.to_mapping(), objectives=objectives, constraints=constraints,
+            records=[r for r in study.records if r.state != "running"]))  # fmt: skip
+        stack.callback(lambda: heard.on_search_end(loop.message))
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=measurer, meter=meter, folder=folder,
-                              plan=plan, payload=payload, view=show, rules=rules_of(settled))  # fmt: skip
+                              plan=plan, payload=payload, view=show, rules=rules_of(settled, heard))  # fmt: skip
             loop.run()
             for share, look in ((settled.shares.repeats, confirm), (settled.shares.peers, train_peers),
                                 (settled.shares.final, train_finals)):  # fmt: skip
@@ -202,7 +215,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
         message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
         ties=loop.front.ties, finals=finals,
-        rank_correlation=rank_correlation({r.number: r for r in study.records}, loop.front.checks.final),
+        rank_correlation=rank_correlation(proxy_and_final(study.records, loop.front.checks.final)),
     )  # fmt: skip
 
 
@@ -217,12 +230,13 @@ def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[t
             folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
 
 
-def rules_of(settled: Settled) -> Rules:
+def rules_of(settled: Settled, callbacks: Callbacks | None = None) -> Rules:
     """What the search does beside its strategy."""
     config, shares = settled.config, settled.shares
     random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
     halving = Halving(settled.objectives, settled.plan.recipe.epochs) if config.early_stopping == "asha" else None
-    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s)
+    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
+                 foresight=Foresight(), callbacks=callbacks)
 
 
 def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:

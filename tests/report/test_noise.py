@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.report.run.noise import binomial_error, images_behind, rank_correlation
+from nas.report.run.noise import binomial_error, images_behind
+from nas.search.finals import rank_correlation
 
 
 def test_the_standard_error_of_an_accuracy() -> None:

@@ -18,7 +18,8 @@ FULL = {
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx",
     "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",
-    "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "plugins": ["my_ops.py", "lab"],
+    "proxy": "width=0.5,depth=0.25", "run": "mine", "storage": "sqlite:///x.db", "log": "tensorboard",
+    "plugins": ["my_ops.py", "lab"],
 }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class TrialLogger(ABC):
         if self._box or record.state != "completed":
             return
         limits = {c.metric: c.limit for c in self._limits if c.op == "<="}
-        self._box = {o.metric: 1.0 if o.metric == "accuracy" else limits.get(o.metric, 2 * record.metrics[o.metric]) or 1.0
+        self._box = {o.name: 1.0 if o.name == "accuracy" else limits.get(o.name, 2 * record.metrics[o.name]) or 1.0
                      for o in self._goals}  # fmt: skip
 
     def _volume(self, moment: Moment) -> float:
@@ -80,5 +80,5 @@ class TrialLogger(ABC):
             share = record.metrics[metric] / self._box[metric]
             return 1 - share if direction == "maximize" else share
 
-        rows = [[loss(r, o.metric, o.direction) for o in self._goals] for r in moment.front]
+        rows = [[loss(r, o.name, o.direction) for o in self._goals] for r in moment.front]
         return hypervolume(np.array(rows, dtype=float).reshape(len(rows), len(self._goals)), np.ones(len(self._goals)))

@@ -11,10 +11,12 @@ from typing import Any
 
 from nas.report.run.hypervolume import Scale, growth, phase
 from nas.report.run.importance import importance
-from nas.report.run.noise import binomial_error, images_behind, rank_correlation
+from nas.report.run.noise import binomial_error, images_behind
 from nas.search.archive import Archive
 from nas.search.budget import Meter, parse_budget
 from nas.search.config import SearchConfig
+from nas.search.finals import proxy_and_final, rank_correlation
+from nas.search.front import Checks
 from nas.search.objectives import METRICS, front
 from nas.search.study import Record
 
@@ -41,7 +43,8 @@ def run_document(archive: Archive) -> dict[str, Any]:
         "hypervolume": _progress(archive, judged), "spending": spending(records),
         "budget": Meter.from_mapping(parse_budget(archive.config.budget), archive.study.spent, clock=lambda: 0.0).rows(),
         "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives},
-        "repeats": _repeats(records, metadata), "final": _final(records, metadata), "peers": list(metadata.get("peers") or ()),
+        "repeats": _repeats(records, metadata), "final": _final(records, archive.checks),
+        "peers": list(metadata.get("peers") or ()),
         "environment": _environment(archive),
     }  # fmt: skip
     plain: dict[str, Any] = _plain(document)
@@ -151,15 +154,11 @@ def _repeats(records: Sequence[Record], metadata: Mapping[str, Any]) -> list[dic
     return rows
 
 
-def _final(records: Sequence[Record], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _final(records: Sequence[Record], checks: Checks) -> dict[str, Any]:
     """Final trainings beside their proxies, and Kendall's rank correlation of the two."""
-    rows = []
-    for key, figures in (metadata.get("final") or {}).items():
-        proxy = records[int(key)].metrics.get("accuracy") if int(key) < len(records) else None
-        rows.append({"trial": int(key), "proxy_accuracy": proxy, **figures})
-    pairs = [(float(r["proxy_accuracy"]), float(r["accuracy"])) for r in rows
-             if r["proxy_accuracy"] is not None and r.get("accuracy") is not None]  # fmt: skip
-    return {"trials": rows, "rank_correlation": rank_correlation(pairs)}
+    rows = [{"trial": number, "proxy_accuracy": records[number].metrics.get("accuracy"), "accuracy": figures["val_accuracy"],
+             **figures} for number, figures in checks.final.items()]  # fmt: skip
+    return {"trials": rows, "rank_correlation": rank_correlation(proxy_and_final(records, checks.final))}
 
 
 def _environment(archive: Archive) -> dict[str, Any]:

@@ -25,12 +25,3 @@ def images_behind(accuracies: Sequence[float]) -> int | None:
         if all(abs(v * images - round(v * images)) < 1e-9 * images for v in values):
             return images
     return None
-
-
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b of pairs (proxy, final); None for fewer than three pairs or where one side is all equal."""
-    if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
-        return None
-    from scipy.stats import kendalltau
-
-    return float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)

@@ -21,8 +21,8 @@ from nas.search.samplers.ranking import crowding, ranks
 
 WORST = 3.0
 """The hypervolume's reference point, in each objective: so many times as far from the best as the median is, of the random
-trials that the search began with, and not far beyond the worst of all. It must not move with what the search finds: a few networks that
-learn nothing but are fast would draw it towards them, and the search after it. The factor is a guess."""
+trials that the search began with, and not far beyond the worst of all. It must not move with what the search finds: a few
+networks that learn nothing but are fast would draw it towards them, and the search after it. The factor is a guess."""
 
 BEYOND = 0.3
 """How far, in distances of the median from the best: the accurate end of a front may be slower than all that was seen."""
