@@ -89,7 +89,9 @@ def _place(root: nn.Module, name: str, module: nn.Module) -> None:
     """Put a module under a dotted name, making plain containers on the way."""
     *parents, last = name.split(".")
     for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
+        inner = root._modules.get(parent)
+        if inner is None:
+            inner = nn.Module()
+            root.add_module(parent, inner)
+        root = inner
     root.add_module(last, module)
