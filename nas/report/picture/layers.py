@@ -35,7 +35,7 @@ def lay_out(count: int, edges: Sequence[tuple[int, int]], pitch: float) -> Layou
     from fast_sugiyama import from_edges
 
     parts = from_edges(edges, vertex_spacing=pitch, dummy_vertices=True, dummy_size=_LANE, transpose=True,
-                       ranking_type="minimize", crossing_minimization="barycenter")  # fmt: skip
+                       ranking_type="up", crossing_minimization="barycenter")  # fmt: skip
     found: dict[int, Point] = {}
     chains: dict[int, list[int]] = {}
     left = 0.0

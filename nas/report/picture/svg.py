@@ -12,7 +12,7 @@ from nas.report.picture.layers import Layout, Point, lay_out
 
 _TALL, _LOW, _GAP, _ROOM = 40, 24, 20, 30
 """Heights of a box with two lines and with one; least gap between boxes of a row, and between rows."""
-_HEAD, _EDGE, _LONGEST = 52, 24, 30
+_HEAD, _EDGE, _LONGEST = 52, 24, 36
 """Room for a diagram's heading; margin around it; characters of a text at most."""
 
 _LIGHT = {
