@@ -156,7 +156,7 @@ def test_what_is_wrong_is_told_and_the_server_goes_on(server, token, body, heade
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_told_and_replaced(server, token):
-    told = post(server, frame(MEASURE | {"format": "source"}, b"import os; os._exit(7)"))
+    told = post(server, frame(MEASURE | {"format": "source"}, b"import os; os._exit(7)"), {})
     assert "the worker ended while it measured (code 7)" in told
     assert measure_at(server.url, graph(), limits=LENIENT).median_ms > 0
 
