@@ -15,6 +15,8 @@ from nas.errors import NasError, RunError, UsageError
 from nas.measure.foresight import Foresight
 from nas.measure.metrics import METRICS
 from nas.measure.target import check_target, is_remote
+from nas.net.graph import Size
+from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
@@ -40,6 +42,7 @@ from nas.search.shares import Shares
 from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
+from nas.space.search_space import Architecture
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed
@@ -171,7 +174,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         if not new:
             meter = Meter.from_mapping(meter.budget, study.spent)
         expected = expected_trials(meter.budget, plan, device, workers)
-        sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected)
+        sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected,
+                                          known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
@@ -286,6 +290,20 @@ def check_measuring(config: SearchConfig, device: str, limits: Sequence[str], sa
     told = check_target(target, runtime=config.runtime, metrics=wanted)
     if config.target or config.runtime != "eager":
         say(f"measured on: {told}")
+
+
+def known_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint],
+                  size: Size) -> Callable[[Architecture], Mapping[str, float]] | None:  # fmt: skip
+    """What tells the metrics of an architecture that need no training and no device; None where nothing is judged by them."""
+    wanted = judged_by(objectives, constraints) & {"num_params", "macs"}
+    if not wanted:
+        return None
+
+    def known(architecture: Architecture) -> dict[str, float]:
+        graph = lower(architecture, size)
+        return {name: float(getattr(graph, name)) for name in wanted}
+
+    return known
 
 
 def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:

@@ -281,9 +281,13 @@ def test_trials_in_flight_count_as_members_of_the_population():
 
 @pytest.mark.parametrize(("name", "objectives", "budget", "kind", "said"), [
     ("auto", "accuracy", "10trials", "random", "too few"),
-    ("auto", "accuracy", "500trials", "regularized_evolution", "population 100, sample 25"),
-    ("auto", "accuracy,latency", "100trials", "regularized_evolution", "population 20, sample 5"),
-    ("auto", "accuracy,latency", "3min", "regularized_evolution", "population 20"),
+    ("auto", "accuracy", "500trials", "surrogate", "fewest trials"),
+    ("auto", "accuracy,latency", "100trials", "surrogate", "fewest trials"),
+    ("auto", "accuracy,latency", "3min", "surrogate", "fewest trials"),
+    ("auto", "accuracy", "20000trials", "regularized_evolution", "20,000 trials"),
+    ("auto", "accuracy", "1000trials,10min", "regularized_evolution", "sooner than a model proposes"),
+    ("regularized_evolution", "accuracy", "500trials", "regularized_evolution", "population 100, sample 25"),
+    ("regularized_evolution", "accuracy,latency", "100trials", "regularized_evolution", "population 20, sample 5"),
     ("tpe", "accuracy", "3min", "tpe", "asked for"),
     ("nsga2", "accuracy,latency", "1000trials", "nsga2", "population 100"),
     ("random", "accuracy", "1h", "random", "asked for"),

@@ -19,7 +19,7 @@ from nas.search.samplers.random_search import RandomSampler
 from nas.search.samplers.regularized_evolution import NonAgingEvolutionSampler, RegularizedEvolutionSampler
 from nas.search.samplers.rl import ReinforceSampler, RLSampler
 from nas.search.samplers.structure import stages
-from nas.search.samplers.surrogate import SurrogateSampler
+from nas.search.samplers.surrogate import Known, SurrogateSampler
 from nas.space.search_space import SearchSpace
 
 __all__ = [
@@ -44,22 +44,31 @@ STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
 })  # fmt: skip
 
 FEW = 20
-"""Fewer trials than this are all drawn at random by ``auto``: a population would hardly have begun."""
+"""Fewer trials than this are all drawn at random by ``auto``: a model would hardly have begun."""
+
+MANY = 5000
+"""For more trials than this ``auto`` takes evolution."""
+
+ASK_S = 1.0
+"""Seconds that a proposal of the surrogate may take."""
 
 
 def choose_strategy(
     name: str, space: SearchSpace, objectives: Sequence[Objective], budget: Budget, seed: int | None = None,
-    trials: int | None = None,
+    trials: int | None = None, known: Known | None = None,
 ) -> tuple[SpaceSampler, str]:  # fmt: skip
     """The strategy of that name, or the one that ``auto`` takes, and why in a sentence.
 
-    Sizes are fitted to ``trials``, how many are expected (default: what the budget says). Raises UsageError.
+    Sizes are fitted to ``trials``, how many are expected (default: what the budget says). ``known``: metrics that need no
+    training, for the strategies that can use them (:class:`SurrogateSampler`). Raises UsageError.
     """
     expected = trials or budget.trials
     if name != "auto" and name not in STRATEGIES:
-        known = ", ".join(["auto", *STRATEGIES])
-        raise UsageError("unknown strategy", got=name, expected=f"one of {known}", hint=nearest(name, STRATEGIES))
-    chosen, why = (name, "it was asked for") if name != "auto" else _auto(objectives, expected)
+        names = ", ".join(["auto", *STRATEGIES])
+        raise UsageError("unknown strategy", got=name, expected=f"one of {names}", hint=nearest(name, STRATEGIES))
+    chosen, why = (name, "it was asked for") if name != "auto" else _auto(expected, budget.limit("wall"))
+    if chosen == "surrogate":
+        return SurrogateSampler(space, seed=seed, known=known), why
     sizes = fitted(chosen, space, expected)
     told = ", ".join(f"{word} {size}" for word, size in sizes.items())
     return STRATEGIES[chosen](space, seed=seed, **sizes), f"{why}; {told}" if told else why
@@ -90,12 +99,16 @@ def _share_of(expected: int | None, parts: int, least: int, most: int) -> int:
     return min(max((expected or 200) // parts, least), most)
 
 
-def _auto(objectives: Sequence[Objective], expected: int | None) -> tuple[str, str]:
+
+def _auto(expected: int | None, wall: float | None) -> tuple[str, str]:
+    """``wall``: the budget in seconds of wall time, in which so many proposals have to be made."""
     if expected is not None and expected < FEW:
         return "random", f"{expected} trials are too few to learn from"
-    if len(objectives) > 1:
-        return "regularized_evolution", "parents are chosen by rank in all objectives, and no trial waits for others"
-    return "regularized_evolution", "on cell spaces it is ahead of random search and TPE (NAS-Bench-101, 150 trials)"
+    if expected is not None and expected > MANY:
+        return "regularized_evolution", f"with {expected:,} trials a model that sees a few hundred of them is no better"
+    if expected and wall and wall / expected < ASK_S:
+        return "regularized_evolution", "trials are over sooner than a model proposes the next ones"
+    return "surrogate", "its model needs the fewest trials (NAS-Bench-201, Accel-NASBench: results/benchmarks/tabular.csv)"
 
 
 def evolution_sizes(expected: int | None) -> tuple[int, int]:

@@ -134,13 +134,15 @@ def test_two_objectives_one_of_them_known():
     assert len(chosen) > 8
     assert (np.diff(table[order, 0]) > -0.05).all()
     random = search(space, both, RandomSampler(space, seed=0), 40, kinds)
-    reference = np.array([0.0, float(max(t.values[1] for t in random.trials + study.trials))])
+    # Twice as fast is as much wherever on the front: logarithms; accuracy counts above the median of random ones.
+    floor = -float(np.median([t.values[0] for t in random.trials]))
+    reference = np.array([floor, float(np.log(max(t.values[1] for t in random.trials)))])
 
     def area(trials):
         return optuna._hypervolume.compute_hypervolume(
-            np.array([[-t.values[0], t.values[1]] for t in trials]), reference, assume_pareto=False)  # fmt: skip
+            np.array([[-t.values[0], np.log(t.values[1])] for t in trials]), reference, assume_pareto=False)  # fmt: skip
 
-    assert area(study.trials) > 1.02 * area(random.trials)
+    assert area(study.trials) > 1.05 * area(random.trials)
 
 
 def test_failures_teach_where_not_to_look():
