@@ -33,6 +33,7 @@ from nas.train.fit import EpochResult, FitResult, fit
 from nas.train.recipe import Recipe
 from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed, seed_everything
+from nas.train.shared import open_shared
 
 MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
 """A refused measurement (a busy machine) is tried again after a pause; then the job says that it was refused."""
@@ -49,8 +50,13 @@ def preload() -> None:
 
 
 @lru_cache(maxsize=2)
-def dataset(source: str, seed: int, limit: int | None, image_size: int | None, device: str) -> Dataset:
-    """The data set, kept between trials. Its test split stays sealed in workers."""
+def dataset(source: str, seed: int, limit: int | None, image_size: int | None, device: str, shared: str | None = None) -> Dataset:
+    """The data set, kept between trials; from the ``shared`` folder that the driver made of it, where there is one.
+
+    Its test split stays sealed in workers.
+    """
+    if shared is not None:
+        return open_shared(Path(shared)).to(device)
     return load_data(source, seed=seed, limit=limit, image_size=image_size).sealed().to(device)
 
 

@@ -295,9 +295,10 @@ class SearchLoop:
         self.meter.begin(number, *slot_of(executor), expected=max(0.0, self.expected_s - candidate.seconds))
         candidate.phase, candidate.since = "starting", self.meter.now()
         self.running[number] = candidate
-        executor.submit(Job(trial=number, timeout=self.timeout, payload={
-            **self.payload, "page": to_page(candidate.architecture.spec), "weights": str(self.folder.weights_of(number)),
-            "checkpoint": str(self.folder.checkpoint_of(number)), "stage": {"do": stage, "epochs": until},
+        weights, checkpoint = str(self.folder.weights_of(number)), str(self.folder.checkpoint_of(number))
+        executor.submit(Job(trial=number, timeout=self.timeout, files=(weights, checkpoint), payload={
+            **self.payload, "page": to_page(candidate.architecture.spec), "weights": weights, "checkpoint": checkpoint,
+            "stage": {"do": stage, "epochs": until},
         }))  # fmt: skip
 
     def _listen(self, seconds: float) -> None:

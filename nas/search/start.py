@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -46,6 +48,7 @@ from nas.space.search_space import Architecture
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed
+from nas.train.shared import share as share_data
 
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
@@ -185,15 +188,19 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
-        payload = payload_of(settled, folder)
+        shared = share_data(data, folder.path.resolve() / "shared")
+        stack.callback(shutil.rmtree, folder.path / "shared", ignore_errors=True)
+        payload = payload_of(settled, folder, shared)
         how = payload["measure"]
-        apart = how is not None and measured_apart(how["target"])
+        apart = how is not None and measured_apart(config.target or device)
         if how is not None and not apart:
             calibrate(how)
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
-                         log=folder.log, carry=config.plugins, say=say)  # fmt: skip
+                         log=folder.log, say=say,
+                         carry=[*filter(os.path.isfile, config.plugins), *([shared] if shared else [])])  # fmt: skip
+        # The measuring slots come first: on a cluster the training takes what is left.
+        apart_from = stack.enter_context(opened("cpu", use="measure")) if apart else None
         executor = stack.enter_context(opened(device, workers=workers))
-        measurer = stack.enter_context(opened("cpu", use="measure")) if apart else executor
         threads = executor.resources[0].threads
         for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
             say(f"note: {change}; latencies measured before and after do not compare")
@@ -201,15 +208,15 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         heard.on_search_start(Beginning(
             folder=folder.path, name=settled.name, config=config.to_mapping(), objectives=objectives, constraints=constraints,
             records=[r for r in study.records if r.state != "running"]))  # fmt: skip
-        stack.callback(lambda: heard.on_search_end(loop.message))
         with view() as show:
-            loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=measurer, meter=meter, folder=folder,
+            loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=apart_from, meter=meter, folder=folder,
                               plan=plan, payload=payload, view=show, rules=rules_of(settled, heard))  # fmt: skip
             loop.run()
-            for share, look in ((settled.shares.repeats, confirm), (settled.shares.peers, train_peers),
-                                (settled.shares.final, train_finals)):  # fmt: skip
-                if share and not loop.interrupted:
+            shares = settled.shares
+            for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):
+                if wanted and not loop.interrupted:
                     look(loop)
+        heard.on_search_end(loop.message)
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
@@ -243,14 +250,17 @@ def rules_of(settled: Settled, callbacks: Callbacks | None = None) -> Rules:
                  foresight=Foresight(), callbacks=callbacks)
 
 
-def payload_of(settled: Settled, folder: RunFolder) -> dict[str, Any]:
+def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:
     """What the evaluator is told with every job; the loop adds ``page``, ``weights``, ``checkpoint`` and ``stage``."""
     config, plan = settled.config, settled.plan
     wanted = measured_metrics(settled.objectives, settled.constraints)
-    measure = {"target": config.target or settled.device, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
+    target = config.target or settled.device
+    where = target if is_remote(target) else Target.parse(target).device
+    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
                "metrics": ["latency", *sorted(wanted - {"latency"})], "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
-        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device},
+        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device,
+                 "shared": str(shared) if shared else None},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed, "plugins": list(config.plugins), "measure": measure if wanted else None,
         "final": {"recipe": config.recipe},

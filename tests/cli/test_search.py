@@ -123,8 +123,9 @@ DOCUMENT = {
     "trials": {"completed": 2, "failed": 1, "duplicate": 0, "stopped": 0},
     "budget": [{"asked": 3.0, "spent": 3.2, "unit": "min"}],
     "front": [{"trial": 1, "val_accuracy": 0.9, "test_accuracy": None, "latency_ms": 1.5, "num_params": 1000, "macs": 2000,
-               "identity": "x"}],
-    "best": {"trial": 1},
+               "identity": "x", "latency_again_ms": 1.6, "repeats": 2, "accuracy_mean": 0.88, "accuracy_sd": 0.02, "ties": [7]}],
+    "best": {"trial": 1}, "rank_correlation": 0.5,
+    "final": [{"trial": 1, "val_accuracy": 0.97, "test_accuracy": 0.96, "epochs": 80, "weights": "fully trained", "export": "x/1"}],
 }  # fmt: skip
 
 
@@ -133,6 +134,10 @@ def test_what_a_person_reads_at_the_end():
     assert "90.00 %" in said
     assert "1.5 ms" in said
     assert "(0.2min over)" in said
+    assert "88.00 +- 2.00 % (n=3)" in said
+    assert "best ~ 7" in said
+    assert "Kendall 0.50" in said
+    assert "96.00 %" in said
     assert "nas export 'results/my run' trial=best" in said
     assert "nas resume" not in said
     assert "nas resume 'results/my run'" in text({**DOCUMENT, "interrupted": True})

@@ -439,7 +439,7 @@ def test_a_candidate_that_could_not_reach_the_front_is_not_trained(tmp_path):
 def test_a_share_of_the_candidates_is_drawn_at_random(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(), settled(budget="30trials", baseline="20%"))
     baseline = [r for r in loop.study.records if r.attrs.get("phase") == "baseline"]
-    assert len(baseline) == 6
+    assert sum(r.state != "duplicate" for r in baseline) == 6
     assert {row["trial"] for row in rows(tmp_path) if row["phase"] == "baseline"} == {str(r.number) for r in baseline}
 
 
