@@ -105,6 +105,8 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                         loop.save_checks()
                     else:
                         loop.log.warning("%s: %s failed: %s", what, extra.name, event.reason)
+    if waiting and not loop.interrupted:
+        loop.log.warning("%s: the budget had no room for %d of %d", what, len(waiting), total)
     if loop.interrupted:
         loop.close()
         for number in running:

@@ -50,12 +50,12 @@ def final_folder(run: RunFolder, trial: int) -> Path:
 
 
 def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
-    """Wall seconds that the rest of the budget has for each of so many trainings."""
+    """Wall seconds that the rest of the budget has for each of so many trainings, less a little for beginning them."""
     device, cost = slot_of(executor)
     rounds = math.ceil(networks / len(executor.resources))
     left = [limit / rounds if kind == "wall" else limit / (cost * networks)
             for kind in ("wall", device) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip
-    return min(left, default=0.0)
+    return 0.95 * min(left, default=0.0)
 
 
 def proxy_and_final(records: Sequence[Record], final: Mapping[int, Mapping[str, Any]]) -> list[tuple[float, float]]:
