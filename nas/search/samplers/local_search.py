@@ -22,8 +22,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.past import Key, before, key_of, unseen
+from nas.search.samplers.past import Key, Keys, before, key_of, unseen
 from nas.search.samplers.ranking import crowding, losses, violation
+from nas.search.samplers.tokens import Tokens
 from nas.search.vary import others
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
@@ -37,6 +38,7 @@ class LocalSearchSampler(SpaceSampler):
 
     def __init__(self, space: SearchSpace, *, seed: int | None = None) -> None:
         super().__init__(space, seed=seed)
+        self._keys, self._tokens = Keys(self.flat), Tokens(space)
         self._around: dict[Key, list[tuple[Key, Decisions]]] = {}  # only saves time
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
@@ -55,9 +57,10 @@ class LocalSearchSampler(SpaceSampler):
         worth = {TrialState.COMPLETE: 2, TrialState.RUNNING: 1}
         known: dict[Key, FrozenTrial] = {}
         for trial in past:
-            other = known.setdefault(key_of(self.decisions(trial)), trial)
+            key = self._keys(trial)
+            other = known.setdefault(key, trial)
             if worth.get(trial.state, 0) > worth.get(other.state, 0):
-                known[key_of(self.decisions(trial))] = trial
+                known[key] = trial
         return known
 
     def _next(
@@ -88,7 +91,7 @@ class LocalSearchSampler(SpaceSampler):
         if name not in self._around:
             rng = random.Random(f"{self.seed}/{sorted(own.items())}")
             changed = [{**own, key: other} for key in own for other in others(self.space.holes[key], own[key])]
-            found = [self.space.complete(decisions, rng).decisions for decisions in changed]
+            found = [self._tokens.whole(decisions, rng) for decisions in changed]
             rng.shuffle(found)
             self._around[name] = [(key_of(decisions), decisions) for decisions in found]
         return self._around[name]
@@ -102,9 +105,10 @@ def _with(front: list[FrozenTrial], trial: FrozenTrial, directions: Sequence[Stu
 
 
 def _as_good(a: FrozenTrial, b: FrozenTrial, directions: Sequence[StudyDirection]) -> bool:
-    broken = violation(a), violation(b)
-    if broken[0] != broken[1]:
-        return broken[0] < broken[1]
+    if a.system_attrs or b.system_attrs:  # where limits are kept; summing them up takes longer than all the rest
+        broken = violation(a), violation(b)
+        if broken[0] != broken[1]:
+            return broken[0] < broken[1]
     return all(
         (x >= y if direction == StudyDirection.MAXIMIZE else x <= y)
         for x, y, direction in zip(a.values, b.values, directions, strict=True)

@@ -8,7 +8,7 @@ decoder makes of them are trained. What differs:
 - encoder and decoder are feed-forward over all decisions of the page (one hidden layer of 96, embeddings of 32), not LSTMs:
   decisions have fixed places here, and an LSTM over fifty of them is not trained within the second that a proposal may take.
   Embeddings have length 1, the loss is 0.8 of the prediction's squared error and 0.2 of the reconstruction's cross-entropy, the
-  predictor is linear with a sigmoid, as published; 250 steps of 100 trials with Adam at 0.01 instead of 1,000 epochs at 0.001;
+  predictor is linear with a sigmoid, as published; 150 steps of 100 trials with Adam at 0.01 instead of 1,000 epochs at 0.001;
 - the slope is taken with length 1, and steps are 0.1, 0.2, ... long, until there are three times as many new architectures as a
   round tries; of these the best predicted come first. Where the slope leads nowhere new any more (a small space, a round that
   agrees with the last), labels are drawn from the decoder's softmax, hotter and hotter, instead of the likeliest taken;
@@ -31,10 +31,9 @@ from nas.errors import UsageError
 from nas.search.samplers.past import Key, key_of
 from nas.search.samplers.ranking import merits
 from nas.search.samplers.rounds import RoundSampler
-from nas.search.samplers.tokens import Tokens
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
-from nas.space.spec import Hole, Scalar
+from nas.space.spec import Scalar
 
 STEP, LONGEST, HOTTEST = 0.1, 30, 30
 """The unit of a move along the slope, of how many the longest is, and the highest temperature at which labels are drawn."""
@@ -51,14 +50,13 @@ class NAOSampler(RoundSampler):
 
     def __init__(
         self, space: SearchSpace, *, seed: int | None = None, first: int = 600, each: int = 300, best: int = 100,
-        steps: int = 250,
+        steps: int = 150,
     ) -> None:  # fmt: skip
         super().__init__(space, seed=seed, first=first, each=each)
         if best < 1 or steps < 1:
             raise UsageError("some have to be moved, and a model has to learn", expected="best and steps of 1 or more",
                              got=f"{best=}, {steps=}")  # fmt: skip
         self.best, self.steps = best, steps
-        self._tokens = Tokens(space)
 
     def candidates(self, study: Study, number: int, learnt: list[FrozenTrial], rng: random.Random) -> list[Decisions]:
         from nas.search.samplers.autoencoder import Autoencoder
@@ -66,39 +64,45 @@ class NAOSampler(RoundSampler):
 
         worth = merits(learnt, study.directions)
         known = [self.whole(trial) for trial in learnt]
-        rows = self._tokens.rows(known)
+        rows = self.tokens.rows(known)
         if not rows.size:
             return []
         seeds = np.argsort(-worth, kind="stable")[: self.best]
         taken = {key_of(decisions) for decisions in known}
         found: dict[Key, Decisions] = {}
+        decoded: set[tuple[int, tuple[int, ...]]] = set()
         with one_thread():
-            model = Autoencoder(self._tokens, rng.getrandbits(62))
+            model = Autoencoder(self.tokens, rng.getrandbits(62))
             model.fit(rows, (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
             for step, heat in [*((step, 0) for step in range(1, LONGEST + 1)), *((1, heat) for heat in range(1, HOTTEST + 1))]:
                 if len(found) >= SPARE * self.each:
                     break
                 for logits, i in zip(model.climb(rows[seeds], STEP * step), seeds, strict=True):
-                    decisions = self._decoded(logits, heat, known[i], rng)
+                    places = self._places(logits, heat, rng)
+                    if (i, places) in decoded:
+                        continue
+                    decoded.add((i, places))
+                    decisions = self._decisions(places, known[i], rng)
                     if (key := key_of(decisions)) not in taken:
                         found.setdefault(key, decisions)
             made = list(found.values())
-            predicted = model.worth(self._tokens.rows(made)) if made else np.empty(0)
+            predicted = model.worth(self.tokens.rows(made)) if made else np.empty(0)
         return [made[i] for i in np.argsort(-predicted, kind="stable")]
 
-    def _decoded(self, logits: np.ndarray, heat: float, seed: Decisions, rng: random.Random) -> Decisions:
-        """The likeliest label of every decision, or with heat one drawn from the softmax at that temperature; in a part of a
-        range the seed's own label, where it is in that part."""
+    def _places(self, logits: np.ndarray, heat: float, rng: random.Random) -> tuple[int, ...]:
+        """The likeliest token of every decision, or with heat one drawn from the softmax at that temperature."""
         if heat:
             logits = logits / heat - np.log([-math.log(rng.random() or 0.5) for _ in logits])  # Gumbel: the largest is a draw
+        ends = zip(self.tokens.starts, self.tokens.counts, strict=True)
+        return tuple([int(logits[start : start + count].argmax()) for start, count in ends])
 
-        def choose(key: str, hole: Hole) -> Scalar:
-            if key not in self._tokens.slots:
-                return self._tokens.label(key, 0, rng)
-            slot = self._tokens.slots[key]
-            start = self._tokens.starts[slot]
-            place = int(logits[start : start + self._tokens.counts[slot]].argmax())
-            same = key in seed and self._tokens.token(key, seed[key]).place == place
-            return seed[key] if same else self._tokens.label(key, place, rng)
+    def _decisions(self, places: tuple[int, ...], seed: Decisions, rng: random.Random) -> Decisions:
+        """The decisions of these tokens; in a part of a range the seed's own label, where it is in that part."""
 
-        return self.space.decide(choose).decisions
+        def label(key: str, place: int) -> Scalar:
+            same = key in seed and self.tokens.token(key, seed[key]).place == place
+            return seed[key] if same else self.tokens.label(key, place, rng)
+
+        drawn = {key: label(key, places[slot]) for key, slot in self.tokens.slots.items()}
+        only = {key: self.tokens.label(key, 0, rng) for key in self.space.holes if key not in drawn}
+        return self.tokens.whole({**drawn, **only}, rng)

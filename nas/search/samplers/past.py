@@ -41,6 +41,24 @@ def key_of(decisions: Decisions) -> Key:
     return frozenset(decisions.items())
 
 
+class Keys:
+    """The keys of trials. Finished trials do not change, and theirs are remembered."""
+
+    def __init__(self, known: Container[str]) -> None:
+        self._known = known
+        self._found: dict[int, tuple[FrozenTrial, Key]] = {}
+
+    def __call__(self, trial: FrozenTrial) -> Key:
+        """What of the trial's parameters are decisions of the space."""
+        found = self._found.get(trial.number)
+        if found is not None and found[0] is trial:
+            return found[1]
+        key = frozenset((name, label) for name, label in trial.params.items() if name in self._known)
+        if trial.state.is_finished():
+            self._found[trial.number] = trial, key
+        return key
+
+
 def unseen(space: SearchSpace, rng: random.Random, taken: Container[Key]) -> Decisions:
     """Random decisions that are not taken; any, where those are hard to find."""
     for _ in range(DRAWS):

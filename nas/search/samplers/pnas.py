@@ -9,7 +9,7 @@ possible block, an ensemble of five networks trained on four fifths of the resul
   the rest is trivial: the identity where it can be chosen, else the first label;
 - the two cells of a page grow together, and a stage may be anything: so of all extensions 1,000 are drawn and predicted;
 - the predictor is the paper's network without recurrence: embedded tokens (32 wide, not 100) averaged by stage, a layer of 100,
-  a sigmoid with bias 1.8, absolute error, Adam at 0.01. It is trained anew for every stage, in 200 steps of 64 trials;
+  a sigmoid with bias 1.8, absolute error, Adam at 0.01. It is trained anew for every stage, in 150 steps of 64 trials;
 - after the last stage the search goes on in rounds: extensions are then the best trials with any one stage drawn again;
 - asynchronous: no stage waits for its last trials, they are learnt from in the next;
 - what is learnt is the objective scaled from 0 to 1; with several, the share of the trials that are worse, by non-dominated
@@ -46,10 +46,10 @@ class PNASSampler(RoundSampler):
     Raises UsageError for sizes that cannot be.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int | None = None, keep: int = 256, steps: int = 200,
+    def __init__(self, space: SearchSpace, *, seed: int | None = None, keep: int = 256, steps: int = 150,
                  pool: int = 1000) -> None:  # fmt: skip
         self.stage = stages(space, STAGES)
-        self._tokens = tokens = Tokens(space)
+        tokens = Tokens(space)
         first = math.prod(tokens.counts[slot] for key, slot in tokens.slots.items() if self.stage[key] == 0)
         super().__init__(space, seed=seed, first=min(keep, max(first, 2)), each=keep)
         if steps < 1 or pool < 1:
@@ -85,8 +85,8 @@ class PNASSampler(RoundSampler):
             return []
         with one_thread():
             model = Ensemble(self._columns, rng.getrandbits(62))
-            model.fit(self._tokens.rows(known), (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
-            predicted = model.predict(self._tokens.rows(pool))
+            model.fit(self.tokens.rows(known), (worth - worth.min()) / (np.ptp(worth) or 1.0), self.steps)
+            predicted = model.predict(self.tokens.rows(pool))
         return [pool[i] for i in np.argsort(-predicted, kind="stable")]
 
     def _extensions(self, parents: list[Decisions], number: int, known: set[Key], rng: random.Random) -> list[Decisions]:
@@ -101,4 +101,4 @@ class PNASSampler(RoundSampler):
     def _drawn(self, decisions: Decisions, which: Container[int], rng: random.Random) -> Decisions:
         """These decisions with those of some stages drawn; what becomes active by it in other stages is trivial."""
         drawn = {key: draw(hole, rng) for key, hole in self.space.holes.items() if self.stage[key] in which}
-        return self.space.complete({**self._least, **decisions, **drawn}, rng).decisions
+        return self.tokens.whole({**self._least, **decisions, **drawn}, rng)

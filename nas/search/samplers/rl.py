@@ -32,7 +32,7 @@ from optuna.trial import FrozenTrial
 
 from nas.errors import UsageError
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.past import before, completed, key_of, same
+from nas.search.samplers.past import Keys, before, completed, key_of, same
 from nas.search.samplers.ranking import merits
 from nas.search.samplers.tokens import Tokens
 from nas.space.decide import Decisions
@@ -69,6 +69,7 @@ class RLSampler(SpaceSampler):
         self._how = {"lr": lr, "entropy": entropy, "decay": decay, "clip": clip}
         self._epochs = epochs
         self._tokens = Tokens(space)
+        self._keys = Keys(self.flat)
         # Only saves time: the learner, and the trials that it has learnt from.
         self._learner: Learner | None = None
         self._learnt: list[FrozenTrial] = []
@@ -79,7 +80,7 @@ class RLSampler(SpaceSampler):
         with one_thread():
             past = before(study, trial)
             controller = self._follow(study, completed(past)).controller
-            taken = {key_of(self.decisions(other)) for other in past}
+            taken = set(map(self._keys, past))
             for _ in range(REDRAWS):
                 decisions = controller.write(rng)
                 if key_of(decisions) not in taken:

@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial
 
 from nas.errors import UsageError
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.past import Key, before, completed, key_of, same, unseen
+from nas.search.samplers.past import Key, Keys, before, completed, key_of, same, unseen
+from nas.search.samplers.tokens import Tokens
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
-from nas.space.spec import Scalar
 
 Candidates = list[tuple[Key, Decisions]]
 
@@ -32,6 +32,8 @@ class RoundSampler(SpaceSampler):
         if first < 2 or each < 1:
             raise UsageError("rounds have trials", expected="2 or more in the first, 1 or more in each", got=f"{first}, {each}")
         self.first, self.each = first, each
+        self.tokens = Tokens(space)
+        self._keys = Keys(self.flat)
         # Only saves time: the last round's candidates, and what they were made from.
         self._made: tuple[int, list[FrozenTrial], Candidates] | None = None
 
@@ -45,7 +47,7 @@ class RoundSampler(SpaceSampler):
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         past = before(study, trial)
-        taken = {key_of(self.decisions(other)) for other in past}
+        taken = set(map(self._keys, past))
         done = completed(past)
         if len(done) < self.first:
             return self.opening(rng, taken)
@@ -61,6 +63,6 @@ class RoundSampler(SpaceSampler):
             made = self._made = number, learnt, [(key_of(decisions), decisions) for decisions in found]
         return made[2]
 
-    def whole(self, trial: FrozenTrial) -> dict[str, Scalar]:
+    def whole(self, trial: FrozenTrial) -> Decisions:
         """The active decisions of a trial; what another program's trial lacks is drawn, always the same."""
-        return dict(self.space.complete(self.decisions(trial), random.Random(trial.number)).decisions)
+        return self.tokens.whole(self.decisions(trial), random.Random(trial.number))
