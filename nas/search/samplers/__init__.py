@@ -49,8 +49,8 @@ def choose_strategy(
     """
     expected = trials or budget.trials
     if name != "auto" and name not in STRATEGIES:
-        known = ", ".join(["auto", *STRATEGIES])
-        raise UsageError("unknown strategy", got=name, expected=f"one of {known}", hint=nearest(name, STRATEGIES))
+        names = ", ".join(["auto", *STRATEGIES])
+        raise UsageError("unknown strategy", got=name, expected=f"one of {names}", hint=nearest(name, STRATEGIES))
     chosen, why = (name, "it was asked for") if name != "auto" else _auto(expected, budget.limit("wall"))
     if chosen == "regularized_evolution":
         population, sample = evolution_sizes(expected)
