@@ -28,8 +28,8 @@ BEYOND = 0.3
 """How far, in distances of the median from the best: the accurate end of a front may be slower than all that was seen."""
 
 SIZE = 0.5
-"""The trend's prior: standard deviations of a metric for one of size. Rank correlations of size and accuracy are 0.6 to 0.8
-in published tables of trained architectures (Ning et al. 2021, arXiv:2008.03064)."""
+"""The trend's prior: standard deviations of a metric for one of size. The rank correlations of size and accuracy are 0.6 to
+0.8 in the tables of benchmarks/tabular.py, and alike in what is published (Ning et al. 2021, arXiv:2008.03064)."""
 
 
 class Point(NamedTuple):
