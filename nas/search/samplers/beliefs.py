@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from nas.search.objectives import nondominated
 from nas.search.samplers.encoding import VIEWS, Code, matrix
-from nas.search.samplers.gaussian_process import Array, GaussianProcess, Inputs, default, fit
+from nas.search.samplers.gaussian_process import Array, GaussianProcess, Inputs, default, fit, inputs
 from nas.search.samplers.improvement import DRAWS, draws, expected_improvement, unwarp, warp
 from nas.search.samplers.ranking import crowding, ranks
 
@@ -28,8 +28,8 @@ BEYOND = 0.3
 """How far, in distances of the median from the best: the accurate end of a front may be slower than all that was seen."""
 
 SIZE = 0.5
-"""The trend's prior: standard deviations of a metric for one of size. Rank correlations of size and accuracy are 0.6 to 0.8
-in published tables of trained architectures (Ning et al. 2021, arXiv:2008.03064)."""
+"""The trend's prior: standard deviations of a metric for one of size. The rank correlations of size and accuracy are 0.6 to
+0.8 in the tables of benchmarks/tabular.py, and alike in what is published (Ning et al. 2021, arXiv:2008.03064)."""
 
 
 class Point(NamedTuple):
@@ -71,16 +71,17 @@ class Beliefs:
 
     def fit(self) -> Array:
         """Hyperparameters, modelled objectives x theirs."""
-        inputs = _inputs(self._points, len(self._points))
-        return np.array([fit(inputs, self._scores[k], SIZE * self._signs[k]) for k in self._modelled])
+        known = _inputs(self._points, len(self._points))
+        return np.array([fit(known, self._scores[k], SIZE * self._signs[k]) for k in self._modelled])
 
     def smoothen(self, theta: Array) -> None:
         """Put into ``smooth`` what the trials' losses are without the noise of a single training."""
         self._theta = theta
-        inputs = _inputs(self._points, len(self._points))
+        count = len(self._points)
+        known = _inputs(self._points, count)
         self.smooth = self._losses.copy()
         for row, k in zip(theta, self._modelled, strict=True):
-            mean, _ = GaussianProcess(inputs, self._scores[k], row, SIZE * self._signs[k]).predict(inputs)
+            mean, _ = GaussianProcess(known, self._scores[k], row, SIZE * self._signs[k]).predict(0, count)
             self.smooth[:, k] = unwarp(mean, self._losses[:, k]) if self._several else mean
 
     @property
@@ -112,19 +113,17 @@ class Beliefs:
     def gain(self, pending: Sequence[Point], pool: Sequence[Point], rng: np.random.Generator) -> Array:
         """What each of the pool is expected to add to the trials and those pending."""
         count, ends = len(self._points), len(self._points) + len(pending)
-        inputs = _inputs([*self._points, *pending, *pool], count)
-        seen, held, tried = inputs.rows(0, count), inputs.rows(0, ends), inputs.rows(ends, ends + len(pool))
+        known = _inputs([*self._points, *pending, *pool], count)
         believed, drawn = np.empty((ends, len(self._signs))), np.empty((DRAWS, len(pool), len(self._signs)))
         for k in self._exact:
             believed[:, k] = self._column(k, [*self._points, *pending])
             drawn[:, :, k] = self._column(k, pool)
         for row, k in zip(self._theta, self._modelled, strict=True):
             scores, slope = self._scores[k], SIZE * self._signs[k]
-            process = GaussianProcess(seen, scores, row, slope)
+            process = GaussianProcess(known, scores, row, slope)
             if pending:
-                scores = np.r_[scores, process.predict(inputs.rows(count, ends))[0]]
-                process = GaussianProcess(held, scores, row, slope)
-            mean, points = process.predict(held)[0], draws(*process.predict(tried), rng)
+                process = GaussianProcess(known, np.r_[scores, process.predict(count, ends)[0]], row, slope)
+            mean, points = process.predict(0, ends)[0], draws(*process.predict(ends, ends + len(pool)), rng)
             several = self._several
             believed[:, k] = unwarp(mean, self._losses[:, k]) if several else mean
             drawn[:, :, k] = unwarp(points, self._losses[:, k]) if several else points
@@ -143,23 +142,23 @@ class Beliefs:
         points, broken = self._limits
         if not broken.any():
             return np.ones(len(pool))
-        inputs, share, spread = _inputs([*points, *pool], len(points)), broken.mean(), max(float(broken.std()), 0.1)
-        seen, targets = inputs.rows(0, len(points)), (broken - share) / spread
-        theta = fit(seen, targets, 0.0) if broken.sum() > 2 else default(len(inputs.views))
-        process = GaussianProcess(seen, targets, theta, 0.0)
-        mean, deviation = process.predict(inputs.rows(len(points), len(points) + len(pool)))
+        known, share, spread = _inputs([*points, *pool], len(points)), broken.mean(), max(float(broken.std()), 0.1)
+        targets = (broken - share) / spread
+        theta = fit(known, targets, 0.0) if broken.sum() > 2 else default(len(VIEWS))
+        process = GaussianProcess(known, targets, theta, 0.0)
+        mean, deviation = process.predict(len(points), len(points) + len(pool))
         odds: Array = ndtr(((0.5 - share) / spread - mean) / np.maximum(deviation, 0.1))
         return odds
 
 
 def _inputs(points: Sequence[Point], train: int) -> Inputs:
-    """The encodings as matrices; sizes are in standard deviations of the first ``train`` rows."""
+    """How far the encodings are apart in each view; sizes are in standard deviations of the first ``train`` rows."""
     found = []
     for view in VIEWS:
         table = matrix([getattr(point.code, view) for point in points])
         found.append(_standard(table, train) if view == "size" else table)
     sizes = np.array([[point.code.size["num_params"], point.code.size["macs"]] for point in points])
-    return Inputs(found, _standard(_standard(sizes, train).mean(axis=1, keepdims=True), train)[:, 0])
+    return inputs(found, _standard(_standard(sizes, train).mean(axis=1, keepdims=True), train)[:, 0], train)
 
 
 def _standard(table: Array, train: int) -> Array:

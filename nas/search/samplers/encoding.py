@@ -103,12 +103,11 @@ class Coder:
 
 def matrix(bags: Sequence[Mapping[str, float]]) -> np.ndarray:
     """The bags as rows, with a column for every name that not all have alike."""
-    names = sorted({name for bag in bags for name in bag})
+    names = sorted(set().union(*bags))
     place = {name: i for i, name in enumerate(names)}
     table = np.zeros((len(bags), len(names)))
-    for row, bag in zip(table, bags, strict=True):
-        for name, value in bag.items():
-            row[place[name]] = value
+    rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+    table[rows, [place[name] for bag in bags for name in bag]] = [value for bag in bags for value in bag.values()]
     return table[:, np.ptp(table, axis=0) > 0] if len(bags) else table
 
 

@@ -30,24 +30,22 @@ Views = Sequence[Array]
 
 
 class Inputs(NamedTuple):
-    """Architectures as the process sees them: the views, and the number along which the trend runs, of deviation 1."""
+    """Architectures as the process sees them: the squared distances of all pairs, views x architectures x architectures,
+    and the number along which the trend runs, of deviation 1. The distances are made once: they are most of the work.
+    """
 
-    views: Views
+    squares: Array
     trend: Array
 
-    def rows(self, start: int, stop: int) -> Inputs:
-        """Some of the architectures."""
-        return Inputs([view[start:stop] for view in self.views], self.trend[start:stop])
 
-
-def scales(views: Views) -> list[float]:
-    """The mean squared distance in each view; 1 in a view in which all are alike."""
+def inputs(views: Views, trend: Array, train: int) -> Inputs:
+    """Distances are in units of the mean of each view's over the first ``train``; 1 where all of them are alike."""
     found = []
     for view in views:
-        count = len(view)
-        mean = float(_squared(view, view).sum()) / max(count * (count - 1), 1)
-        found.append(mean if mean > 1e-9 else 1.0)
-    return found
+        squares = _squared(view)
+        mean = float(squares[:train, :train].sum()) / max(train * (train - 1), 1)
+        found.append(squares / (mean if mean > 1e-9 else 1.0))
+    return Inputs(np.stack(found), trend)
 
 
 def default(views: int) -> Array:
@@ -55,10 +53,14 @@ def default(views: int) -> Array:
     return np.array([LENGTH[0]] * views + [AMPLITUDE[0], NOISE[0]])
 
 
-def fit(inputs: Inputs, targets: Array, slope: float) -> Array:
-    """The most probable logarithms of: a length for each view, the amplitude, the noise. ``slope``: its prior's mean."""
-    squares = _distances(inputs.views, inputs.views, scales(inputs.views))
-    line, rest = SLOPE**2 * np.outer(inputs.trend, inputs.trend), targets - slope * inputs.trend
+def fit(known: Inputs, targets: Array, slope: float) -> Array:
+    """The most probable logarithms of: a length for each view, the amplitude, the noise. ``slope``: its prior's mean.
+
+    ``targets`` are of the first ones of ``known``.
+    """
+    count = len(targets)
+    squares, trend = known.squares[:, :count, :count], known.trend[:count]
+    line, rest = SLOPE**2 * np.outer(trend, trend), targets - slope * trend
     means = default(len(squares))
     spreads = np.array([LENGTH[1]] * len(squares) + [AMPLITUDE[1], NOISE[1]])
     low, high = means - 3.5 * spreads, means + 3.5 * spreads
@@ -95,34 +97,33 @@ def _loss(theta: Array, squares: Array, line: Array, targets: Array, means: Arra
 
 
 class GaussianProcess:
-    """The process with these hyperparameters (:func:`fit`) and prior mean of the slope, given ``targets`` at ``inputs``."""
+    """The process with these hyperparameters (:func:`fit`) and prior mean of the slope, given ``targets`` of the first of
+    ``known``; the others it can :meth:`predict`.
+    """
 
-    def __init__(self, inputs: Inputs, targets: Array, theta: Array, slope: float) -> None:
-        self._inputs, self._scales, self._theta, self._slope = inputs, scales(inputs.views), theta, slope
-        kernel = self._kernel(inputs, inputs)
+    def __init__(self, known: Inputs, targets: Array, theta: Array, slope: float) -> None:
+        self._inputs, self._theta, self._slope, self._count = known, theta, slope, len(targets)
+        kernel = self._kernel(0, self._count)
         kernel[np.diag_indices_from(kernel)] += np.exp(theta[-1]) + JITTER
         self._factor = cholesky(kernel, lower=True, check_finite=False)
-        self._weights = cho_solve((self._factor, True), targets - slope * inputs.trend, check_finite=False)
+        rest = targets - slope * known.trend[: self._count]
+        self._weights = cho_solve((self._factor, True), rest, check_finite=False)
 
-    def _kernel(self, left: Inputs, right: Inputs) -> Array:
-        squares = _distances(left.views, right.views, self._scales)
+    def _kernel(self, start: int, stop: int) -> Array:
+        squares, trend = self._inputs.squares[:, : self._count, start:stop], self._inputs.trend
         root = np.sqrt(5 * np.tensordot(np.exp(-2 * self._theta[:-2]), squares, 1))
         kernel: Array = np.exp(self._theta[-2] - root) * (1 + root + root**2 / 3)
-        return kernel + SLOPE**2 * np.outer(left.trend, right.trend)
+        return kernel + SLOPE**2 * np.outer(trend[: self._count], trend[start:stop])
 
-    def predict(self, inputs: Inputs) -> tuple[Array, Array]:
-        """Mean and standard deviation of the true value, without the noise of an observation."""
-        cross = self._kernel(self._inputs, inputs)
+    def predict(self, start: int, stop: int) -> tuple[Array, Array]:
+        """Mean and standard deviation of the true values from ``start`` to ``stop``, without the noise of an observation."""
+        cross, trend = self._kernel(start, stop), self._inputs.trend[start:stop]
         inner = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        variance = np.exp(self._theta[-2]) + (SLOPE * inputs.trend) ** 2 - (inner * inner).sum(axis=0)
-        return self._slope * inputs.trend + cross.T @ self._weights, np.sqrt(np.maximum(variance, JITTER))
+        variance = np.exp(self._theta[-2]) + (SLOPE * trend) ** 2 - (inner * inner).sum(axis=0)
+        return self._slope * trend + cross.T @ self._weights, np.sqrt(np.maximum(variance, JITTER))
 
 
-def _distances(left: Views, right: Views, scale: Sequence[float]) -> Array:
-    """Squared distances, views x left x right, in units of ``scale``."""
-    return np.stack([_squared(a, b) / unit for a, b, unit in zip(left, right, scale, strict=True)])
-
-
-def _squared(left: Array, right: Array) -> Array:
-    squares: Array = np.maximum((left * left).sum(1)[:, None] + (right * right).sum(1)[None] - 2 * left @ right.T, 0.0)
+def _squared(view: Array) -> Array:
+    lengths = (view * view).sum(axis=1)
+    squares: Array = np.maximum(lengths[:, None] + lengths[None] - 2 * view @ view.T, 0.0)
     return squares

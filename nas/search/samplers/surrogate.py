@@ -6,11 +6,14 @@ What differs:
 
 - the model is a Gaussian process on four views of the lowered graph at once (:mod:`.encoding`), each with a length scale
   of its own, on normal scores instead of values: it needs neither pretraining nor a tuned network;
+- larger networks are believed to be the more accurate before anything is seen: the first trials are the largest of a few
+  random ones, and the model has a trend in size (of use above all to many workers, who ask before any trial has ended);
 - the best is what the model holds to be best: a lucky training does not mislead, and :meth:`SurrogateSampler.recommend`
   gives that one as the result;
-- several objectives: expected growth of the hypervolume; a metric that is ``known`` without training is not modelled;
+- several objectives: expected growth of the hypervolume; a metric that is ``known`` without training is not modelled
+  (one that is not, such as latency that is only told with the result, is: its logarithm);
 - trials in flight count as if they had come out as predicted, so that asking again for the next worker gives another one;
-- an architecture that was tried, under whatever spelling, is not proposed again;
+- an architecture that was tried is not proposed again, nor under another spelling (of those that the model has learnt from);
 - trials that failed or broke a limit teach one more model where not to look.
 """
 

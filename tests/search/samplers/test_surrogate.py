@@ -11,7 +11,7 @@ from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.samplers import RandomSampler, suggest
 from nas.search.samplers.encoding import VIEWS, encode, matrix
-from nas.search.samplers.gaussian_process import Inputs, _loss, default, fit, scales
+from nas.search.samplers.gaussian_process import GaussianProcess, _loss, default, fit, inputs
 from nas.search.samplers.improvement import expected_improvement, unwarp, warp
 from nas.search.samplers.surrogate import SurrogateSampler
 from nas.space.parse import parse_file, parse_text
@@ -139,8 +139,8 @@ def test_two_objectives_one_of_them_known():
     reference = np.array([floor, float(np.log(max(t.values[1] for t in random.trials)))])
 
     def area(trials):
-        return optuna._hypervolume.compute_hypervolume(
-            np.array([[-t.values[0], np.log(t.values[1])] for t in trials]), reference, assume_pareto=False)  # fmt: skip
+        points = np.array([[-t.values[0], np.log(t.values[1])] for t in trials])
+        return optuna._hypervolume.compute_hypervolume(points[(points <= reference).all(axis=1)], reference)
 
     assert area(study.trials) > 1.05 * area(random.trials)
 
@@ -169,11 +169,22 @@ def test_the_gradient_is_the_slope():
     step = 1e-5 * np.eye(4)
     ends = [[_loss(theta + s * sign, squares, line, targets, means, spreads)[0] for sign in (1, -1)] for s in step]
     np.testing.assert_allclose(slope, [(a - b) / 2e-5 for a, b in ends], rtol=1e-4, atol=1e-6)
-    trend, priors = np.zeros(12), np.array([1.0, 1.0, 2.0, 1.5])
-    found = fit(Inputs(views, trend), targets, 0.5)
-    scaled = squares / np.array(scales(views))[:, None, None]
-    flat = np.zeros((12, 12))
-    assert _loss(found, scaled, flat, targets, means, priors)[0] <= _loss(means, scaled, flat, targets, means, priors)[0]
+    priors = np.array([1.0, 1.0, 2.0, 1.5])
+    known, flat = inputs(views, np.zeros(12), 12), np.zeros((12, 12))
+    ends = [_loss(at, known.squares, flat, targets, means, priors)[0] for at in (means, fit(known, targets, 0.5))]
+    assert ends[1] < ends[0]
+
+
+def test_the_process_goes_through_what_it_saw_and_along_its_trend_beyond():
+    rng = np.random.default_rng(0)
+    trend = np.linspace(-2, 2, 12)
+    known = inputs([rng.standard_normal((12, 3)) + 50 * (np.arange(12) >= 10)[:, None]], trend, 10)
+    quiet = np.array([0.0, 0.0, -9.0])
+    mean, deviation = GaussianProcess(known, np.zeros(10), quiet, 0.5).predict(0, 12)
+    np.testing.assert_allclose(mean[:10], 0.0, atol=0.01)
+    assert deviation[:10].max() < 0.1 < 0.9 < deviation[10:].min()
+    nothing, _ = GaussianProcess(known, 0.5 * trend[:2], quiet, 0.5).predict(10, 12)
+    np.testing.assert_allclose(nothing, 0.5 * trend[10:])
 
 
 def test_scores_are_undone_and_go_on_beyond_the_best():
