@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from benchmarks.tables import nas_bench_201
-from benchmarks.tabular import Problem, replay, score
+from benchmarks.tabular import Problem, replay
 from nas.search.budget import parse_budget
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import choose_strategy
@@ -25,7 +25,7 @@ def found(name, seeds=5, evaluations=200):
         problem, budget = Problem(table, seed), parse_budget(f"{evaluations}trials")
         sampler, _ = choose_strategy(name, table.space, parse_objectives("accuracy"), budget, seed)
         steps = {step: rows for step, _, rows in replay(problem, sampler, evaluations)}
-        last.append(score(problem, steps[max(steps)]))
+        last.append(table.score(steps[max(steps)], None))
     return float(np.mean(last))
 
 

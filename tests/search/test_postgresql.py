@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from spaces import space
+from tests.search.spaces import space
 
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import RandomSampler

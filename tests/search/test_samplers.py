@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
-from spaces import PAGES, SPACES, space
+from tests.search.spaces import PAGES, SPACES, space
 
 from nas.errors import UsageError
 from nas.search.budget import Budget, parse_budget

@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from spaces import space
+from tests.search.spaces import space
 
 from nas.errors import MeasureError, RunError, SpaceError
 from nas.search.budget import Meter, parse_budget
@@ -263,7 +263,7 @@ def test_a_sampler_that_invents_labels_is_told(study):
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from spaces import space
+from tests.search.spaces import space
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import RandomSampler
 from nas.search.storage import open_storage
