@@ -82,7 +82,7 @@ def measure(rounds: int, trials: int, width: float) -> dict[str, list[float]]:
         todo = jobs(Path(folder), trials, width)
         executors = {arm: stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, threads=threads, gpus_per_trial=0,
-            preload="nas.search.evaluator:preload")) for arm, (workers, threads) in ARMS.items()}  # fmt: skip
+            preload="nas.search.evaluator:preload", log="/tmp/wlog.txt")) for arm, (workers, threads) in ARMS.items()}  # fmt: skip
         for arm, executor in executors.items():
             trials_per_hour(executor, todo[: ARMS[arm][0]])  # starts, imports, data
         order = list(ARMS)
