@@ -1,12 +1,12 @@
 """Two one-thread workers on two cores against one worker with one or two threads: trials an hour of real trainings.
 
-    python -m benchmarks.workers [--rounds 5] [--trials 4] [--width 0.25] [--write]
+    python -m benchmarks.workers [--rounds 5] [--trials 4] [--width 1] [--write]
 
-Every arm trains the same networks of nasnet_cell (a sixth of its depth, ``--width`` of its width) for an epoch of 600 random
-32x32 images in batches of 96, in warm workers pinned to cores. The arms take turns in blocks of ``--trials`` trainings, in another
-order each round, so that what else the machine does hits all alike. Printed are medians over the rounds with their range; ``gain`` is
-trials an hour over the better of the two arms of one worker, round by round. About two minutes on two quiet cores; the load
-average is told before and after. ``--write`` replaces results/benchmarks/workers.csv.
+Every arm trains the same networks (PAGE: convolutions and separable ones in three stages, ``--width`` times as wide) for an
+epoch of 600 random 32x32 images in batches of 96, in warm workers pinned to cores. The arms take turns in blocks of ``--trials``
+trainings, in another order each round, so that what else the machine does hits all alike. Printed are medians over the rounds
+with their range; ``gain`` is trials an hour over the better of the two arms of one worker, round by round. About two minutes on
+two quiet cores; the load average is told before and after. ``--write`` replaces results/benchmarks/workers.csv.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from nas.net.graph import Size
 from nas.search.executors.base import Failed, Finished, Job
 from nas.search.executors.local import LocalExecutor
 from nas.search.settled import size_words
-from nas.space.library import load_space
+from nas.space.page import read_page
+from nas.space.parse import parse_page
+from nas.space.search_space import SearchSpace
 from nas.space.unparse import to_page
 from nas.train.recipe import Recipe
 
@@ -37,6 +39,23 @@ ARMS = {"2 workers, 1 thread": (2, 1), "1 worker, 1 thread": (1, 1), "1 worker, 
 OURS = "2 workers, 1 thread"
 IMAGES = 750
 """A fifth is held out for validation."""
+
+PAGE = """
+name: three_stages
+source: benchmarks/workers.py
+input: [3, 32, 32]
+num_classes: 10
+network:
+  - {name: stem, op: conv_bn_act, kernel_size: 3, out_channels: 32}
+  - {name: stage1, choice: {conv: {op: conv_bn_act, kernel_size: {choice: [3, 5]}, out_channels: 32},
+                            sep: {op: sep_conv, kernel_size: {choice: [3, 5, 7]}, out_channels: 64}}}
+  - {name: down1, op: conv_bn_act, kernel_size: 3, out_channels: 64, stride: 2}
+  - {name: stage2, choice: {conv: {op: conv_bn_act, kernel_size: {choice: [3, 5]}, out_channels: 64},
+                            sep: {op: sep_conv, kernel_size: {choice: [3, 5, 7]}, out_channels: 128}}}
+  - {name: down2, op: conv_bn_act, kernel_size: 3, out_channels: 128, stride: 2}
+  - global_avg_pool
+  - classifier
+"""
 
 
 def write_images(path: Path) -> Path:
@@ -50,10 +69,11 @@ def write_images(path: Path) -> Path:
 
 def jobs(folder: Path, count: int, width: float) -> list[Job]:
     """Trainings of so many different networks, each of an epoch."""
-    space = load_space("nasnet_cell")
-    size = size_words(Size(width=width, depth=1 / 6, input=(3, 32, 32), num_classes=10))
+    space = SearchSpace(parse_page(read_page(PAGE, "three_stages")))
+    size = size_words(Size(width=width, depth=1.0, input=(3, 32, 32), num_classes=10))
     shared = {
-        "data": {"source": str(write_images(folder / "images.npz")), "seed": 0, "limit": None, "image_size": None, "device": "cpu"},
+        "data": {"source": str(write_images(folder / "images.npz")), "seed": 0, "limit": None, "image_size": None,
+                 "device": "cpu"},
         "deploy": size, "proxy": size, "recipe": Recipe(epochs=1, batch_size=96).to_mapping(), "seed": 0, "plugins": [],
         "measure": None, "weights": "", "stage": {"do": "train", "epochs": 1},
     }  # fmt: skip
@@ -82,7 +102,7 @@ def measure(rounds: int, trials: int, width: float) -> dict[str, list[float]]:
         todo = jobs(Path(folder), trials, width)
         executors = {arm: stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, threads=threads, gpus_per_trial=0,
-            preload="nas.search.evaluator:preload", log="/tmp/wlog.txt")) for arm, (workers, threads) in ARMS.items()}  # fmt: skip
+            preload="nas.search.evaluator:preload")) for arm, (workers, threads) in ARMS.items()}  # fmt: skip
         for arm, executor in executors.items():
             trials_per_hour(executor, todo[: ARMS[arm][0]])  # starts, imports, data
         order = list(ARMS)
@@ -107,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=4, help="trainings a block; even, so that two workers share them")
-    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--write", action="store_true", help="write results/benchmarks/workers.csv")
     given = parser.parse_args()
     about = conditions()

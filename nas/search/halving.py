@@ -37,7 +37,7 @@ COMPARED = 1000
 
 @dataclass(slots=True)
 class Rung:
-    """The latest results at a number of epochs, as losses, who of them waits for a promotion, and their order once it is known."""
+    """The latest results at a number of epochs, as losses; who of them waits for a promotion; their order once known."""
 
     epochs: int
     results: dict[int, list[float]] = field(default_factory=dict)
