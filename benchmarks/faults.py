@@ -321,7 +321,7 @@ FAULTS: Mapping[str, Callable[[Story, float], None]] = {
     "full_disk": full_disk, "checkpoint_cut": checkpoint_cut, "study_spoilt": study_spoilt,
     "out_of_memory": bad_candidate("x.new_empty(2**50)", "out_of_memory"),
     "segfault": bad_candidate("ctypes.string_at(0)", "died"),
-    "hang": bad_candidate("time.sleep(3600)", "hang", "import nas.search.loop as loop; loop.HANG_S, loop.HANG_EPOCHS = 3.0, 0"),
+    "hang": bad_candidate("time.sleep(3600)", "hang", "import nas.search.loop as loop; loop.HANG_S, loop.HANG_EPOCHS = 15.0, 0"),
 }  # fmt: skip
 AT_RANDOM = ("tree_killed",)
 """Faults that are done at many moments."""
@@ -368,6 +368,8 @@ def main() -> None:
                 row["well"] = well(row)
             except PermissionError as error:
                 row = {"fault": name, "failures": f"not done: {error}"}
+            except (RuntimeError, AssertionError) as error:
+                row = {"fault": name, "failures": f"did not end as it should: {error}", "well": False}
             print(json.dumps(row), flush=True)
             table.append(row | conditions())
     if given.write:
