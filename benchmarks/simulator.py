@@ -11,7 +11,8 @@ other work; it leaves out waiting for the disk).
 ``busy`` is the share of worker-seconds that trials held from the start until the last trial was begun; ``driver_ms`` the
 driver's time a trial, over the whole run, and ````at_N`` over; ``rss_mb`` by how much the
 process grew, ``file_mb`` the study's file. ``resume_s``: from the start of a new process, imports included, until the first new
-trial of the same run begins. Every row is a process of its own. ``--write`` replaces results/benchmarks/scale.csv, and loop.csv.
+trial of the same run begins. Every row is a process of its own. ``--write`` replaces results/benchmarks/scale.csv and,
+with the driver's time at each number of stored trials, loop.csv.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
 from nas.space.decide import Decisions
 from nas.space.library import load_space
-from nas.space.search_space import SearchSpace
 from nas.train.recipe import Recipe
 
 SECONDS = 60.0
@@ -194,7 +194,8 @@ def resume(setting: Setting, path: Path, asked: float) -> Row:
         with a_loop(more, path, VirtualClock(), begun) as loop:
             loop.run()
     except _BegunError:
-        return {"resume_s": round(time.time() - asked, 2), "resume_cpu_s": round(time.process_time(), 2), "resume_rss_mb": round(rss() / 2**20, 1)}
+        return {"resume_s": round(time.time() - asked, 2), "resume_cpu_s": round(time.process_time(), 2),
+                "resume_rss_mb": round(rss() / 2**20, 1)}
     raise RuntimeError("no trial was begun")
 
 

@@ -31,13 +31,18 @@ def rungs_of(epochs: int, eta: int = ETA) -> tuple[int, ...]:
     return tuple(reversed(rungs))
 
 
+COMPARED = 1000
+"""Latest results at a rung that are compared: of more the order would take longer than a training."""
+
+
 @dataclass(slots=True)
 class Rung:
-    """All results at a number of epochs, and who of them waits for a promotion."""
+    """The latest results at a number of epochs, as losses; who of them waits for a promotion; their order once known."""
 
     epochs: int
-    results: dict[int, Metrics] = field(default_factory=dict)
+    results: dict[int, list[float]] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
+    order: list[int] | None = None
 
 
 class Halving:
@@ -60,7 +65,10 @@ class Halving:
         """A result at a rung; whether the candidate now waits there for a promotion."""
         for rung in self.rungs:
             if rung.epochs == epochs:
-                rung.results[trial] = metrics
+                rung.results[trial] = [objective.loss(metrics) for objective in self.objectives]
+                rung.order = None
+                if len(rung.results) > COMPARED:
+                    del rung.results[next(iter(rung.results))]
                 if waits:
                     rung.waiting.add(trial)
 
@@ -79,13 +87,14 @@ class Halving:
         return None
 
     def given_up(self) -> list[int]:
-        """Candidates for which no checkpoint is kept any more: the worst of those beyond the number that may wait."""
-        lost = []
+        """Candidates for which no checkpoint is kept any more: the worst of those beyond the number that may wait, and those
+        that have waited until they are compared no longer."""
+        lost: list[int] = []
         for rung in self.rungs:
-            if len(rung.waiting) > self.waiting:
-                order = [trial for trial in self._order(rung) if trial in rung.waiting]
-                lost += order[self.waiting :]
-                rung.waiting -= set(order[self.waiting :])
+            if len(rung.waiting) > self.waiting or not rung.waiting <= rung.results.keys():
+                kept = [trial for trial in self._order(rung) if trial in rung.waiting][: self.waiting]
+                lost += sorted(rung.waiting.difference(kept))
+                rung.waiting = set(kept)
         return lost
 
     def leave(self, trial: int) -> None:
@@ -95,8 +104,13 @@ class Halving:
 
     def _order(self, rung: Rung) -> list[int]:
         """The rung's candidates, the best first; of equals the earlier."""
-        trials = list(rung.results)
-        table = np.array([[objective.loss(rung.results[t]) for objective in self.objectives] for t in trials], dtype=float)
+        if rung.order is None:
+            rung.order = self._ordered(rung.results)
+        return rung.order
+
+    def _ordered(self, results: dict[int, list[float]]) -> list[int]:
+        trials = list(results)
+        table = np.array(list(results.values()), dtype=float).reshape(-1, len(self.objectives))
         table = np.nan_to_num(table, nan=np.inf, posinf=1e300, neginf=-1e300)
         rank = ranks(table)
         gain = contributions(table, rank) if table.shape[1] == 2 else crowding(table, rank)

@@ -380,7 +380,7 @@ class SearchLoop:
     def _pause(self, candidate: Candidate, halving: Halving) -> None:
         """At a rung: wait for a promotion, which may come at once."""
         rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): candidate.metrics["accuracy"]}
-        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics)
+        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3))
         if len(rungs) == 1:
             self.durations.append(candidate.seconds)
         candidate.waits = True
@@ -398,6 +398,7 @@ class SearchLoop:
         if record.state == "running":
             candidate = self._candidate(record)
             candidate.trained, candidate.metrics, candidate.waits = int(max(rungs, key=int)), dict(known), True
+            candidate.seconds = record.attrs.get("seconds", 0.0)
             self.open[record.number] = candidate
             self.halving.saw(record.number, candidate.trained, known, waits=True)
 

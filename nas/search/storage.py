@@ -34,6 +34,10 @@ SYNC_EVERY_S = 1.0
 take what came after the last wait."""
 
 
+TAIL = 1 << 16
+"""Bytes of a journal's end that are looked at first for its last line."""
+
+
 class Storage:
     """An open storage with the lock that keeps other drivers out; a context manager that gives both back.
 
@@ -130,26 +134,20 @@ def _lock(path: Path) -> FileLock:
 def repair(path: Path) -> int:
     """Cut a journal back to its last whole line, and return how many bytes went. The caller holds the lock.
 
-    Raises RunError with its number for a bad line that is not the last one: no killed driver leaves such a one behind.
+    Only the end is looked at: no killed driver leaves a bad line before it, and who reads the journal looks at them all.
     """
     if not path.exists():
         return 0
-    whole, number, bad = 0, 0, False
     with path.open("rb+") as file:
-        for number, line in enumerate(file, start=1):  # noqa: B007
-            if bad:
-                break
-            bad = _record(line) is None
-            whole += 0 if bad else len(line)
-        else:
-            torn = file.seek(0, os.SEEK_END) - whole
-            if torn:
-                file.truncate(whole)
-                os.fsync(file.fileno())
-            return torn
-    hint = f"Restore a copy, or keep what came before it: head -n {number - 2} {path.name} > repaired."
-    raise RunError("this line of the journal is damaged", where=f"{path}:{number - 1}",
-                   expected="a JSON object on a line of its own", hint=hint)  # fmt: skip
+        size, block, lines = file.seek(0, os.SEEK_END), TAIL, list[bytes]()
+        while len(lines) < 2 and block < 2 * size + TAIL:
+            file.seek(max(0, size - block))
+            lines, block = file.read().splitlines(keepends=True), 2 * block
+        torn = len(lines[-1]) if lines and _record(lines[-1]) is None else 0
+        if torn:
+            file.truncate(size - torn)
+            os.fsync(file.fileno())
+    return torn
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -199,7 +197,9 @@ class _Journal(BaseJournalBackend):
                 if record is None and next(file, None) is None:
                     return  # being written, or torn
                 if record is None:
-                    raise ValueError(f"line {number + 1} is damaged")
+                    hint = f"Restore a copy, or keep what came before it: head -n {number} {self._path.name} > repaired."
+                    raise RunError("this line of the journal is damaged", where=f"{self._path}:{number + 1}",
+                                   expected="a JSON object on a line of its own", hint=hint)  # fmt: skip
                 number, place = number + 1, place + len(line)
                 self._read = number, place
                 if number > log_number_from:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import optuna
 import pytest
 
+from benchmarks.faults import FAULTS, suffer, well
 from nas.search.storage import open_storage
 from tests.cli.driver import begin, gone, nas, rows, wait_until, workers
 from tests.search.runs import write_data
@@ -164,6 +165,32 @@ def test_ctrl_c_finishes_cleanly_a_killed_workers_candidate_is_tried_again_and_a
     assert not [t for t in trials if t.state == "running"]
     assert {t.attrs["reason"].split(":")[0] for t in trials if t.state == "stopped"} == {"interrupted"}
     assert meter["trials"] == sum(t.state in ("completed", "failed") for t in trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_does_no_harm(name):
+    """Each of benchmarks/faults.py once: nothing lost, nothing counted twice, and the budget is what was spent."""
+    try:
+        row = suffer(name, 0.5)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert well(row), row
+
+
+def test_a_damaged_study_is_told_and_its_table_can_be_read(slow_data):
+    done = nas(*SEARCH, "budget=3trials", "epochs=1", "workers=1", cwd=slow_data)
+    assert done.returncode == 0, done.stderr
+    run = slow_data / "results" / "r"
+    lines = (run / "study.log").read_bytes().splitlines(keepends=True)
+    (run / "study.log").write_bytes(b"".join([*lines[:9], b"{" + lines[9], *lines[10:]]))
+    for verb in (("resume", "budget=+1trials"), ("show",), ("best",)):
+        refused = nas(verb[0], "r", *verb[1:], cwd=slow_data)
+        assert refused.returncode == 2
+        assert "study.log:10: this line of the journal is damaged" in refused.stderr
+        assert "head -n 9" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert [row["state"] for row in rows(run)] == ["completed"] * 3
 
 
 def test_the_dashboard_opens_the_study_as_it_is(finished):

@@ -96,3 +96,10 @@ def test_hopeless_is_what_no_accuracy_can_help():
     assert not hopeless({"latency": 1.5}, front, BOTH)
     assert not hopeless({"latency": 2.5}, [], BOTH)
     assert not hopeless({}, front, BOTH)
+
+
+def test_who_has_waited_too_long_is_given_up_and_the_latest_are_compared(monkeypatch):
+    monkeypatch.setattr("nas.search.halving.COMPARED", 6)
+    halving = at_the_first_rung(ACCURACY, [{"accuracy": 0.99}, *({"accuracy": a / 10} for a in range(8))])
+    assert halving.given_up() == [0, 1, 2]
+    assert [halving.promote(), halving.promote(), halving.promote()] == [8, 7, None]

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.search.spaces import space
 
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import RandomSampler
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
+from tests.search.spaces import space
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 

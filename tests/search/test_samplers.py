@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
-from tests.search.spaces import PAGES, SPACES, space
 
 from nas.errors import UsageError
 from nas.search.budget import Budget, parse_budget
@@ -30,6 +29,7 @@ from nas.search.vary import redraw
 from nas.space.parse import parse_text
 from nas.space.search_space import SearchSpace, draw, valid
 from nas.space.spec import Range
+from tests.search.spaces import PAGES, SPACES, space
 
 SMALL = {
     "random": {}, "regularized_evolution": {"population": 5, "sample": 3}, "tpe": {"startup": 5},

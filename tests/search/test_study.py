@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tests.search.spaces import space
 
 from nas.errors import MeasureError, RunError, SpaceError
 from nas.search.budget import Meter, parse_budget
@@ -17,6 +16,7 @@ from nas.search.objectives import parse_constraint, parse_objectives
 from nas.search.samplers import STRATEGIES, RandomSampler, suggest
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
+from tests.search.spaces import space
 
 OBJECTIVES = parse_objectives("accuracy,latency")
 GOOD = {"accuracy": 0.9, "latency": 2.0, "num_params": 1000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,12 +38,30 @@ def order(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -
 
 def ranks(table: np.ndarray) -> np.ndarray:
     """The front that each row is in: 0 is dominated by none, 1 by some of front 0 alone, and so on."""
+    if table.shape[1] == 2:
+        return _ranks_of_two(table)
     rank = np.zeros(len(table), dtype=int)
     rest = np.arange(len(table))
     while rest.size:
         best = nondominated(table[rest])
         rank[rest[~best]] += 1
         rest = rest[~best]
+    return rank
+
+
+def _ranks_of_two(table: np.ndarray) -> np.ndarray:
+    """In lexicographic order only what came before can dominate, and does where its second column is no greater. So of each
+    front its least second column is enough, which grows from front to front: n log n steps (Jensen 2003)."""
+    rank = np.zeros(len(table), dtype=int)
+    least: list[float] = []
+    before: tuple[float, float] | None = None
+    for row in np.lexsort((table[:, 1], table[:, 0])).tolist():
+        first, second = table[row].tolist()
+        if (first, second) != before:
+            level = bisect_right(least, second)
+            least[level : level + 1] = [second]
+            before = first, second
+        rank[row] = level
     return rank
 
 
