@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from nas.measure.features import as_table, features_of
 from nas.measure.predictor import LatencyPredictor
@@ -84,7 +84,7 @@ class Foresight:
         measurements of a made-up machine held 97 % where 99 % were promised.
         """
         backed = min(self._confidence, self._used / (self._used + 1))
-        wanted, found = t.ppf([(1 + self._confidence) / 2, (1 + backed) / 2], max(2.0, self._used / 4))
+        wanted, found = stdtrit(max(2.0, self._used / 4), [(1 + self._confidence) / 2, (1 + backed) / 2])
         return float(wanted / found)
 
     @property

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import kendalltau
-
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
 from nas.search.loop import SearchLoop, slot_of
@@ -68,4 +66,6 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Kendall's tau-b of pairs (proxy, final); None for fewer than three pairs or where one side is all equal."""
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
         return None
+    from scipy.stats import kendalltau  # a second to import
+
     return float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)
