@@ -64,7 +64,7 @@ SMALLER = {
     "data=cifar10": "data=tiny.npz", "data=digits": "data=tiny.npz", "space=nasnet_cell": "space=many.yaml",
     "space=efficientnet": "space=many.yaml", "nasnet_cell": "many.yaml",
     "budget=1min": "budget=3trials,40s", "budget=2min": "budget=9trials,40s", "budget=3min": "budget=3trials,40s",
-    "budget=2h": "budget=15s", "budget=8h": "budget=15s", "budget=+10min": "budget=+2trials", "budget=+30s": "budget=+5s",
+    "budget=2h": "budget=40s", "budget=8h": "budget=15s", "budget=+10min": "budget=+2trials", "budget=+30s": "budget=+5s",
     "deploy=repeats=6,filters=32": "deploy=repeats=1,filters=4", "deploy=input=3x224x224": "deploy=input=1x32x32",
     "--nproc_per_node=8": "--nproc_per_node=1", "trial=17": "trial=0", "members=8": "members=2", "networks=10": "networks=1",
     "NAME": "my_net.yaml", "NET": "my_net.yaml",
@@ -75,7 +75,7 @@ SMALLER = {
 """A word as it is printed -> the word that is run."""
 
 MORE = {
-    "search": ("workers=1", "epochs=2", "objectives=accuracy,num_params"), "resume": ("workers=1",),
+    "search": ("workers=1", "epochs=2", "objectives=accuracy,num_params"), "resume": ("workers=1",), "train": ("epochs=1",),
     "latency-table": ("check=0",),
 }  # fmt: skip
 """Keys that are added where a command does not say them: small, and without what a busy machine refuses."""
