@@ -104,8 +104,9 @@ VERBS = {
                   "tolerance": "half-width of the median's interval that is enough (default 2%)",
                   "max_s": "seconds to sample at most, per attempt (default 3)",
                   "wait": "seconds to wait while another measurement has the device (default 60)",
-                  "reference": "a folder for the reference's quiet time: figures of commands that share it compare exactly"},
-            flags=HOW, example="nas measure nasnet_a_cifar input=3x32x32 runtime=onnxruntime",
+                  "reference": "a folder for the reference's quiet time: figures of commands that share it compare exactly",
+                  **PLUGINS},
+            flags=HOW, repeatable=("plugins",), example="nas measure nasnet_a_cifar input=3x32x32 runtime=onnxruntime",
         ),
         Verb(
             name="measure-server", summary="Measure exported networks for others: a queue for the devices of this machine.",
@@ -126,8 +127,8 @@ VERBS = {
             keys={**CONDITIONS, **SIZE, "networks": "sampled networks whose operations are measured (default 20)",
                   "check": "networks measured whole, to compare with their sums (default 5)",
                   "seed": "of the sampling (default 0)",
-                  "out": "the JSON file, gone on with where it exists (default results/latency_tables/SPACE.json)"},
-            flags=HOW, example="nas latency-table nasnet_cell input=3x32x32 width=0.25 networks=10",
+                  "out": "the JSON file, gone on with where it exists (default results/latency_tables/SPACE.json)", **PLUGINS},
+            flags=HOW, repeatable=("plugins",), example="nas latency-table nasnet_cell input=3x32x32 width=0.25 networks=10",
         ),
         Verb(
             name="spaces", summary="List the bundled search spaces with their exact sizes, or the published architectures.",

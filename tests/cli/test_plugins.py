@@ -85,3 +85,10 @@ def test_the_export_needs_neither_nas_nor_the_plugin(there: Path, tmp_path: Path
     assert "import nas" not in text
     code = "import torch, network; assert network.build()(torch.zeros(2, 1, 8, 8)).shape == (2, 3)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "net", env=environment(), check=False).returncode == 0
+
+
+def test_it_is_measured_with_the_plugin_alone(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "done", "threads=x"]) == 2
+    assert "Add plugins=" in capsys.readouterr().err
+    assert main(["measure", "done", "threads=x", "plugins=my_ops.py"]) == 2, "what comes after the network is known"
+    assert "threads is a whole number" in capsys.readouterr().err

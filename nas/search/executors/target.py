@@ -1,4 +1,4 @@
-"""Where latency is measured: ``cpu``, ``cuda``, ``cuda@H200``, ``resource:NAME``, ``cuda@resource:NAME``."""
+"""Where latency is measured: ``cpu``, ``cuda``, ``cuda@H200``, ``resource:NAME``, ``cuda@resource:NAME``, or an address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from nas.errors import UsageError
 
 _TARGET = re.compile(r"(?:(?P<device>cpu|cuda)(?:@(?P<where>.+))?|(?P<resource>resource:.+))")
 _PREFIX = "resource:"
-FORMS = "cpu, cuda, or on Ray cuda@H200 (a GPU of that type) and resource:NAME or cuda@resource:NAME (nodes that have it)"
+FORMS = ("cpu, cuda, http://HOST:PORT, ssh://USER@HOST, or on Ray cuda@H200 (a GPU of that type) and resource:NAME or "
+         "cuda@resource:NAME (nodes that have it)")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Raises UsageError for what is none."""
+        """Raises UsageError for what is none. An address is measured by who answers there: the slot that asks needs a CPU."""
+        if "://" in text:
+            return cls("cpu")
         match = _TARGET.fullmatch(text)
         if match is None:
             raise UsageError("not a device to measure on", expected=FORMS, got=f"target={text}")

@@ -50,6 +50,7 @@ def test_shares_of_gpus(monkeypatch):
         ({"target": "resource:pixel"}, "cuda", "measure", Ask(cpus=1, resources={"pixel": 1})),
         ({"target": "cuda@resource:edge"}, "cuda", "measure", Ask(cpus=1, gpus=1, resources={"edge": 1})),
         ({"target": "cpu"}, "cuda", "measure", Ask(cpus=1)),
+        ({"target": "http://box:8764"}, "cuda", "measure", Ask(cpus=1)),
     ],
 )
 def test_what_is_asked_of_ray(words, device, use, ask):
@@ -60,6 +61,12 @@ def test_what_is_asked_of_ray(words, device, use, ask):
 def test_what_is_no_target(text):
     with pytest.raises(UsageError, match="not a device to measure on"):
         Target.parse(text)
+
+
+@pytest.mark.parametrize("address", ["http://box:8764", "https://box?device=cuda:0", "ssh://me@box:22/opt/nas"])
+def test_an_address_is_a_target_of_any_engine(address):
+    assert config(target=address).target == address
+    assert not Target.parse(address).elsewhere
 
 
 ON_RAY = f"""
