@@ -5,8 +5,8 @@
 Every fault is a search of its own in a folder of its own: two workers train tiny networks, something bad happens, and
 ``nas resume`` (where the driver died) brings the search to its end. ``lost``: completed trials that are missing or changed
 afterwards; ``twice``: trials that the meter counts beyond those that there are, and networks that were completed twice;
-``running``: trials left in flight for ever. ``error_s`` is what the meter holds of device seconds, minus the truth: for every trial
-the time between the two moments that its journal has of it, and where the driver was killed, the time until the kill and
+``running``: trials left in flight for ever. ``error_s`` is what the meter holds of device seconds, minus the truth: for every
+trial the time between the two moments that its journal has of it, and where the driver was killed, the time until the kill and
 that of the second try. A killed driver forgets a second of each worker at most. About 15 s a fault and moment.
 
 A full disk needs a tmpfs to be mounted, so root. ``--write`` replaces results/benchmarks/faults.csv.
@@ -36,7 +36,7 @@ import psutil
 from benchmarks.conditions import Row, conditions, write_rows
 from nas.search.executors.slots import cpu_quota, divide, usable_cpus
 from nas.search.storage import open_storage
-from tests.cli.driver import ROOT, begin, environment, gone, nas, rows, wait_until, workers
+from tests.cli.driver import begin, environment, gone, nas, rows, wait_until, workers
 from tests.search.runs import write_data, write_page
 
 WORKERS = 2
@@ -115,7 +115,8 @@ def read(run: Path) -> tuple[list[Trial], dict[str, float]]:
         (study,) = storage.optuna.get_all_studies()
         trials = storage.optuna.get_all_trials(study._study_id)
         meter = study.user_attrs.get("meter", {})
-    return [Trial(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running", t.user_attrs.get("identity", ""),
+    return [Trial(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running",
+                  t.user_attrs.get("identity", ""),
                   t.user_attrs, t.datetime_start or datetime.min, t.datetime_complete) for t in trials], meter  # fmt: skip
 
 

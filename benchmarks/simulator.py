@@ -50,7 +50,6 @@ from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
 from nas.space.decide import Decisions
 from nas.space.library import load_space
-from nas.space.search_space import SearchSpace
 from nas.train.recipe import Recipe
 
 SECONDS = 60.0
@@ -194,7 +193,8 @@ def resume(setting: Setting, path: Path, asked: float) -> Row:
         with a_loop(more, path, VirtualClock(), begun) as loop:
             loop.run()
     except _BegunError:
-        return {"resume_s": round(time.time() - asked, 2), "resume_cpu_s": round(time.process_time(), 2), "resume_rss_mb": round(rss() / 2**20, 1)}
+        return {"resume_s": round(time.time() - asked, 2), "resume_cpu_s": round(time.process_time(), 2),
+                "resume_rss_mb": round(rss() / 2**20, 1)}
     raise RuntimeError("no trial was begun")
 
 

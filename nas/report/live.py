@@ -56,7 +56,12 @@ def summary_line(status: Status) -> str:
         metrics = status.best.metrics
         best = f"best {percent(metrics.get('accuracy'))}"
         parts.append(best + (f" at {milliseconds(metrics['latency'])}" if "latency" in metrics else ""))
-    return " | ".join([*parts, *([status.message] if status.message else [])])
+    return " | ".join([*parts, *([said] if (said := message_text(status)) else [])])
+
+
+def message_text(status: Status) -> str:
+    """What is being done, and how far it is."""
+    return f"{status.message} ({status.detail})" if status.detail else status.message
 
 
 def budget_text(status: Status) -> str:
@@ -94,4 +99,4 @@ def panel(status: Status) -> Group:
                       count(m.get("macs")))  # fmt: skip
     more = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
     return Group(head, Text(""), running, Text(""), front, more,
-                 Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))
+                 Text(message_text(status) or "Ctrl-C ends the search and keeps everything.", style="dim"))

@@ -149,7 +149,8 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
     data = load_data(payload["data"]["source"], seed=payload["data"]["seed"]).to(device)
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
-        return report({"epoch": epoch.epoch + 1, "metrics": {"accuracy": epoch.val_accuracy}}) and epoch.epoch + 1 < epochs
+        done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}
+        return report({"epoch": done, "epochs": epochs, "metrics": metrics}) and done < epochs
 
     result = train_final(architecture, size_of(payload["deploy"]), data, load_recipe(stage["recipe"]), name=stage["name"],
                          folder=Path(stage["folder"]), seed=payload["seed"], device=device, seconds=stage["seconds"],

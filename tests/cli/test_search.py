@@ -125,7 +125,8 @@ DOCUMENT = {
     "front": [{"trial": 1, "val_accuracy": 0.9, "test_accuracy": None, "latency_ms": 1.5, "num_params": 1000, "macs": 2000,
                "identity": "x", "latency_again_ms": 1.6, "repeats": 2, "accuracy_mean": 0.88, "accuracy_sd": 0.02, "ties": [7]}],
     "best": {"trial": 1}, "rank_correlation": 0.5,
-    "final": [{"trial": 1, "val_accuracy": 0.97, "test_accuracy": 0.96, "epochs": 80, "weights": "fully trained", "export": "x/1"}],
+    "final": [{"trial": 1, "val_accuracy": 0.97, "test_accuracy": 0.96, "epochs": 80, "weights": "fully trained",
+               "export": "x/1"}],
 }  # fmt: skip
 
 

@@ -195,7 +195,8 @@ def test_the_disk_is_waited_for_now_and_then_and_what_is_written_is_there_at_onc
 
 def test_equal_distributions_of_trials_are_one_object(journal):
     known = optuna.distributions.CategoricalDistribution(("a", "b"))
-    trial = optuna.trial.create_trial(value=1.0, params={"x": "a"}, distributions={"x": known}, user_attrs={"decisions": {"x": "a"}})
+    trial = optuna.trial.create_trial(value=1.0, params={"x": "a"}, distributions={"x": known},
+                                      user_attrs={"decisions": {"x": "a"}})
     with open_storage(journal) as storage:
         for _ in range(2):
             storage.optuna.create_new_trial(0, trial)
