@@ -63,12 +63,12 @@ def _text(document: dict[str, Any]) -> str:
                f"{count(best['macs'])} MACs"]  # fmt: skip
     return "\n".join([
         f"trial {best['trial']} ({limits}): {', '.join(figures)}",
-        *([_again_text(document["again"], best)] if document["again"] else []),
+        *([again_text(document["again"], best)] if document["again"] else []),
         f"export: nas export {shlex.quote(document['run'])} trial={best['trial']}",
     ])  # fmt: skip
 
 
-def _again_text(again: dict[str, Any], best: dict[str, Any]) -> str:
+def again_text(again: dict[str, Any], best: dict[str, Any]) -> str:
     """Both figures of everything that was measured, and whether the limits still hold."""
     before = {"latency": best["latency_ms"], **{name: best[name] for name in again if name in best}}
     now = {"latency": again["latency_ms"], **again}
