@@ -9,7 +9,8 @@ from nas.errors import UsageError
 
 _TARGET = re.compile(r"(?:(?P<device>cpu|cuda)(?:@(?P<where>.+))?|(?P<resource>resource:.+))")
 _PREFIX = "resource:"
-FORMS = "cpu, cuda, or on Ray cuda@H200 (a GPU of that type) and resource:NAME or cuda@resource:NAME (nodes that have it)"
+FORMS = ("cpu, cuda, http://HOST:PORT, ssh://USER@HOST, or on Ray cuda@H200 (a GPU of that type) and resource:NAME or "
+         "cuda@resource:NAME (nodes that have it)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Raises UsageError for what is none."""
+        """Of an address the processor that asks there. Raises UsageError for what is none."""
+        if "://" in text:
+            return cls("cpu")
         match = _TARGET.fullmatch(text)
         if match is None:
             raise UsageError("not a device to measure on", expected=FORMS, got=f"target={text}")
