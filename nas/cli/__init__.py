@@ -65,8 +65,9 @@ VERBS = {
         ),
         Verb(
             name="best", summary="The most accurate network of a run within limits, from what was already evaluated.",
-            usage='nas best RUN ["latency<=5ms" ...]', words=("run", *(f"limit{i}?" for i in range(8))), run=_late("best"),
-            keys=PLUGINS, repeatable=("plugins",),
+            usage='nas best RUN ["latency<=5ms" ...] [--remeasure]', words=("run", *(f"limit{i}?" for i in range(8))),
+            run=_late("best"), keys=PLUGINS, repeatable=("plugins",),
+            flags={"remeasure": "measure the answer again, under the run's conditions: do the limits still hold?"},
             example='nas best nasnet_cell-20260101-120000 "latency<=5ms"',
         ),
         Verb(

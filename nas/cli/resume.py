@@ -20,4 +20,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
     say, view = outputs(arguments.json)
     callbacks = open_loggers(str(folder.read_config().get("log") or ""))
     result = resume(folder, budget=arguments.get("budget"), workers=workers, say=say, view=view, callbacks=callbacks)
-    return report(result, arguments.json)
+    return report(result, arguments.json, say)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import random
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 
 from nas.cli.arguments import Arguments
-from nas.report.text import count, duration, milliseconds, percent, table
+from nas.errors import ExportError, NasError, UsageError
+from nas.net.graph import Graph
+from nas.net.lower import lower
+from nas.ops.plugins import load_plugins
+from nas.report.text import count, duration, figure, milliseconds, percent, table
+from nas.search.config import DEFAULTS, SearchConfig
+from nas.search.run import FRONT_COLUMNS, RunFolder
+from nas.space.library import load_space
+from nas.space.search_space import Architecture
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Search and print the front."""
     words = dict(arguments.keys)
-    from nas.search.config import SearchConfig
-
     if "data" not in words and "config" not in words:
         words["data"] = default_data()
     config = SearchConfig.from_words(words)
@@ -24,18 +32,52 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from nas.report.loggers import open_loggers
     from nas.search.start import search
 
-    parse_formats(config.formats)
-
+    formats = parse_formats(config.formats)
     say, view = outputs(arguments.json)
+    if not RunFolder.named(config.run, config.space).exists:
+        foretell(config, formats, say)
     result = search(config, say=say, view=view, callbacks=open_loggers(config.log or ""))
-    return report(result, arguments.json)
+    return report(result, arguments.json, say)
+
+
+SAMPLES = 20
+"""Networks of a space whose operations are tried in the formats that are asked for."""
+
+
+def foretell(config: SearchConfig, formats: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say, before anything is trained, which operations of the space a format cannot express, and what has no effect.
+
+    Raises ExportError where the packages of a format are not installed, SpaceError for a space that cannot be read.
+    """
+    from nas.search.shares import parse_final
+
+    if not parse_final(config.final)[0]:
+        for key, said in (("formats", config.formats), ("recipe", config.recipe)):
+            if said != DEFAULTS[key]:
+                say(f"note: {key}={said} is of final trainings, and none is asked for: add final=1")
+        return
+    if not (further := [name for name in formats if name in ("onnx", "pt2")]):
+        return
+    from nas.export.formats import inexpressible
+
+    load_plugins(config.plugins)
+    space = load_space(config.space)
+    graphs = list(_lowered(space.sample(random.Random(seed)) for seed in range(SAMPLES)))
+    for name in further:
+        say(f"trying the space's operations in {name}")
+        if refused := inexpressible(graphs, name):
+            say(f"note: {name} cannot express {', '.join(refused)}; networks with such operations are exported without it")
+
+
+def _lowered(architectures: Iterable[Architecture]) -> Iterator[Graph]:
+    for architecture in architectures:
+        with suppress(NasError):  # impossible ones are a matter of the search
+            yield lower(architecture)
 
 
 def default_data() -> str:
     """cifar10 where there is a GPU. Raises UsageError where there is none."""
     import torch
-
-    from nas.errors import UsageError
 
     if torch.cuda.is_available():
         return "cifar10"
@@ -55,8 +97,8 @@ def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractCon
     return say, lambda: view(stream)
 
 
-def export_finals(result: Any) -> dict[int, str]:
-    """Export the networks that were trained to the end: trial -> folder."""
+def export_finals(result: Any, say: Callable[[str], None]) -> dict[int, str]:
+    """Export the networks that were trained to the end: trial -> folder; without the further formats where one is refused."""
     if not result.finals:
         return {}
     from nas.export.final import export_final
@@ -68,15 +110,19 @@ def export_finals(result: Any) -> dict[int, str]:
         out = result.folder.path / "export" / str(record.number)
         words = {word: getattr(result.config, word) for word in ("space", "data", "budget")}
         found = found_lines(words, record.number, record.metrics.get("latency"), record.attrs.get("latency"))
-        export_final(final, out, formats=parse_formats(result.config.formats), found=tuple(found),
-                     command=f"nas search config={result.folder.config}")
+        write = partial(export_final, final, out, found=tuple(found), command=f"nas search config={result.folder.config}")
+        try:
+            write(formats=parse_formats(result.config.formats))
+        except ExportError as error:
+            say(f"note: trial {record.number} is exported as source and weights alone: {error}")
+            write(formats=("py",))
         folders[record.number] = str(out)
     return folders
 
 
-def report(result: Any, json: bool) -> dict[str, Any]:
+def report(result: Any, json: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Export what was trained to the end, print what a search found, and return its document."""
-    exported = export_finals(result)
+    exported = export_finals(result, say)
     document: dict[str, Any] = result.document()
     document["final"] = [{**row, "export": exported.get(row["trial"])} for row in document["final"]]
     if not json:
@@ -88,14 +134,13 @@ def text(document: dict[str, Any]) -> str:
     """The front, what was spent, and what to type next."""
     run = document["run"]
     best = document["best"]["trial"] if document["best"] else None
-    rows = front_rows(document["front"], best)
+    front = document["front"]
     trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n or state == "completed")
     budget = ", ".join(map(spent, document["budget"]))
     lines = [document["message"], f"trials: {trials}; budget: {budget}; wall time {duration(document['wall_s'])}"]
-    if rows:
-        lines += ["", "the front (accuracy of the trained proxy, latency of the network to deploy):",
-                  table(FRONT_HEADS, rows)]
-        if any(r["ties"] for r in document["front"]):
+    if front:
+        lines += ["", "the front (accuracy of the trained proxy, all else of the network to deploy):", front_table(front, best)]
+        if any(r["ties"] for r in front):
             lines.append("~ N: trial N is as good within the errors of both in every objective")
     elif document["trials"]["completed"]:
         lines += ["", "no completed candidate is within every limit"]
@@ -111,22 +156,28 @@ def text(document: dict[str, Any]) -> str:
     lines += ["", f"run folder: {run}"]
     if document["interrupted"]:
         lines.append(f"go on:      nas resume {word}")
-    if rows:
+    if front:
         lines.append(f"export:     nas export {word} trial=best")
     return "\n".join(lines)
 
 
-FRONT_HEADS = ("trial", "val", "repeated", "test", "latency", "again", "params", "MACs", "")
+HEADS = ("trial", "val", "repeated", "test", "latency", "again", "params", "MACs")
 
 
-def front_rows(front: Sequence[Mapping[str, Any]], best: int | None = None) -> list[tuple[Any, ...]]:
-    """A front's rows as people read them: repeats as mean and standard deviation, ties by their numbers."""
-    return [
+def front_table(front: Sequence[Mapping[str, Any]], best: int | None = None) -> str:
+    """A front as people read it: repeats as mean and standard deviation, what else the run judges by, ties by their numbers.
+    A column that nothing is known of is left out."""
+    more = [key for key in front[0] if key not in FRONT_COLUMNS] if front else []
+    rows = [
         (r["trial"], percent(r["val_accuracy"]), repeated(r), percent(r["test_accuracy"]), milliseconds(r["latency_ms"]),
          milliseconds(r["latency_again_ms"]), count(r["num_params"]), count(r["macs"]),
+         *(figure(name, r[name]) for name in more),
          " ".join(["best"] * (r["trial"] == best) + [f"~ {', '.join(map(str, r['ties']))}"] * bool(r["ties"])))
         for r in front
     ]  # fmt: skip
+    heads = (*HEADS, *more, "")
+    kept = [i for i, head in enumerate(heads) if head == "trial" or any(row[i] not in {"-", ""} for row in rows)]
+    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def repeated(row: Mapping[str, Any]) -> str:

@@ -133,7 +133,7 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
     try:
         RunFolder.find(what)
     except NasError:
-        if error.hint is None:
+        if error.hint is None and not Path(what).is_file():
             runs = [p.parent.name for p in RESULTS.glob("*/config.yaml")]
             hint = nearest(what, [*bundled_spaces(), *bundled_architectures(), *runs])
             raise UsageError("no space, architecture or run of that name", got=what, hint=hint) from None
@@ -157,10 +157,9 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
 
 def _run_text(document: dict[str, Any]) -> str:
     trials = ", ".join(f"{n} {state}" for state, n in document["trials"].items() if n)
-    from nas.cli.search import FRONT_HEADS, front_rows
+    from nas.cli.search import front_table
 
-    rows = front_rows(document["front"])
+    front = front_table(document["front"]) if document["front"] else "nothing is on the front yet"
     what = f"{document['space']} on {document['data']}, budget {document['budget']}"
     head = f"{document['name']}: {what}; {trials or 'no trials yet'}"
-    return "\n".join([head, "", table(FRONT_HEADS, rows), "",
-                      f"run folder: {document['run']}"])
+    return "\n".join([head, "", front, "", f"run folder: {document['run']}"])

@@ -6,10 +6,12 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -32,18 +34,11 @@ def write_onnx(graph: Graph, network: nn.Module, example: Tensor, path: Path) ->
 
     Raises ExportError naming the operation that the exporter refuses, or when the outputs differ.
     """
-    runtime = _need("onnxruntime", "onnx")
-    for package in ("onnx", "onnxscript"):
-        _need(package, "onnx")
+    runtime = _need_onnx()
     if sum(p.numel() * p.element_size() for p in network.parameters()) > _MAX_INLINE:
         raise ExportError("the network is too large for one ONNX file", expected="less than 2 GiB of weights")
 
-    def write(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
-        sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
-        torch.onnx.export(module, inputs, to, dynamo=True, external_data=False, dynamic_shapes=sizes, verbose=False,
-                          input_names=["images"] if len(inputs) == 1 else None)  # fmt: skip
-
-    _attempt("ONNX", graph, network, example, path, write)
+    _attempt("ONNX", graph, network, example, path, _onnx)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return _compare("ONNX Runtime", network, example, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
@@ -51,12 +46,7 @@ def write_onnx(graph: Graph, network: nn.Module, example: Tensor, path: Path) ->
 
 def write_pt2(graph: Graph, network: nn.Module, example: Tensor, path: Path) -> str:
     """Write the network as a torch.export program with a dynamic batch; the comparison after reading it back, in words."""
-
-    def write(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
-        sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
-        torch.export.save(torch.export.export(module, inputs, dynamic_shapes=sizes), to)
-
-    _attempt("torch.export", graph, network, example, path, write)
+    _attempt("torch.export", graph, network, example, path, _program)
     with _quiet():
         program = torch.export.load(path).module()
     return _compare("torch.export", network, example, program)
@@ -80,7 +70,38 @@ def _need(module: str, extra: str) -> Any:
         raise ExportError(f"{module.partition('.')[0]} is not installed", hint=f"pip install 'nas[{extra}]'") from None
 
 
+def _need_onnx() -> Any:
+    """ONNX Runtime, when the exporter's own needs are there too. Raises ExportError."""
+    for package in ("onnx", "onnxscript"):
+        _need(package, "onnx")
+    return _need("onnxruntime", "onnx")
+
+
 Write = Callable[[nn.Module, tuple[Tensor, ...], Path], None]
+
+
+def _onnx(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
+    sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    torch.onnx.export(module, inputs, to, dynamo=True, external_data=False, dynamic_shapes=sizes, verbose=False,
+                      input_names=["images"] if len(inputs) == 1 else None)  # fmt: skip
+
+
+def _program(module: nn.Module, inputs: tuple[Tensor, ...], to: Path) -> None:
+    sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=sizes), to)
+
+
+WRITERS: Mapping[str, Write] = {"onnx": _onnx, "pt2": _program}
+"""The formats that may lack an operation, and what writes them."""
+
+
+def inexpressible(graphs: Iterable[Graph], name: str) -> list[str]:
+    """The operations of these networks that a format of :data:`WRITERS` cannot express. Raises ExportError where the packages
+    that write it are not installed."""
+    if name == "onnx":
+        _need_onnx()
+    with TemporaryDirectory() as folder:
+        return list(_refused(graphs, Path(folder, "network"), WRITERS[name]))
 
 
 def _attempt(what: str, graph: Graph, network: nn.Module, example: Tensor, path: Path, write: Write) -> None:
@@ -90,16 +111,16 @@ def _attempt(what: str, graph: Graph, network: nn.Module, example: Tensor, path:
             write(network, (example,), path)
     except Exception as error:  # whatever an exporter raises, the user is told which operation it was
         path.unlink(missing_ok=True)
-        names = ", ".join(_refused(graph, path, write)) or "a combination of operations"
+        names = ", ".join(_refused([graph], path, write)) or "a combination of operations"
         reason = str(error).strip().split("\n")[0][:200]
         raise ExportError(f"{what} cannot express {names}", got=f"{type(error).__name__}: {reason}") from None
 
 
-def _refused(graph: Graph, path: Path, write: Write) -> Iterator[str]:
-    """The operations of a network that cannot be written by themselves."""
+def _refused(graphs: Iterable[Graph], path: Path, write: Write) -> Iterator[str]:
+    """The operations of networks that cannot be written by themselves, each tried on the shapes that it is met with first."""
     trial = path.with_name(path.name + ".trial")
     tried: set[str] = set()
-    for call, shapes in _calls(graph):
+    for call, shapes in chain.from_iterable(map(_calls, graphs)):
         if call.op in tried or find(call.op).inputs is None:  # joins are written as expressions
             continue
         tried.add(call.op)

@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.text import count, duration, milliseconds, percent
+from nas.report.text import count, duration, figure, milliseconds, percent
 from nas.search.candidate import Status, View
+from nas.search.objectives import ALWAYS
 
 LINE_EVERY_S, QUIET_S = 10.0, 60.0
 """Without a terminal: seconds between two lines at least, and at most where nothing has ended meanwhile."""
@@ -56,7 +57,12 @@ def summary_line(status: Status) -> str:
         metrics = status.best.metrics
         best = f"best {percent(metrics.get('accuracy'))}"
         parts.append(best + (f" at {milliseconds(metrics['latency'])}" if "latency" in metrics else ""))
-    return " | ".join([*parts, *([status.message] if status.message else [])])
+    return " | ".join([*parts, *([said] if (said := message_text(status)) else [])])
+
+
+def message_text(status: Status) -> str:
+    """What is being done, and how far it is."""
+    return f"{status.message} ({status.detail})" if status.detail else status.message
 
 
 def budget_text(status: Status) -> str:
@@ -86,12 +92,13 @@ def panel(status: Status) -> Group:
         running.add_row(str(trial.record.number), trial.phase, f"{trial.epoch}/{status.epochs}", percent(known.get("accuracy")),
                         milliseconds(known.get("latency")), count(trial.graph.num_params))  # fmt: skip
     front = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("front: trial", "val accuracy", "latency", "params", "MACs"):
+    more = [name for name in (status.front[0].metrics if status.front else ()) if name not in ALWAYS]
+    for name in ("front: trial", "val accuracy", "latency", "params", "MACs", *more):
         front.add_column(name, justify="right")
     for record in status.front[:FRONT_ROWS]:
         m = record.metrics
         front.add_row(str(record.number), percent(m.get("accuracy")), milliseconds(m.get("latency")), count(m.get("num_params")),
-                      count(m.get("macs")))  # fmt: skip
-    more = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
-    return Group(head, Text(""), running, Text(""), front, more,
-                 Text(status.message or "Ctrl-C ends the search and keeps everything.", style="dim"))
+                      count(m.get("macs")), *(figure(name, m[name]) for name in more))  # fmt: skip
+    rest = Text(f"... and {len(status.front) - FRONT_ROWS} more", style="dim") if len(status.front) > FRONT_ROWS else Text("")
+    return Group(head, Text(""), running, Text(""), front, rest,
+                 Text(message_text(status) or "Ctrl-C ends the search and keeps everything.", style="dim"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -65,8 +66,9 @@ def server(name: str, port: int, every_s: float = EVERY_S) -> ThreadingHTTPServe
             for key, value in (("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body))),
                                ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")):  # fmt: skip
                 self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # a browser may go before it has all
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Nothing is printed of a request."""

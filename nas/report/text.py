@@ -49,7 +49,25 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g} ms"
 
 
-def megabytes(size: int) -> str:
+def figure(name: str, value: float) -> str:
+    """A metric's value in its unit; a product of metrics is a plain number."""
+    match name:
+        case "accuracy":
+            return percent(value)
+        case "latency" | "latency_p95":
+            return milliseconds(value)
+        case "num_params" | "macs":
+            return count(value)
+        case "memory":
+            return megabytes(value)
+        case "throughput":
+            return f"{value:.4g}/s"
+        case "energy":
+            return f"{value:.3g} mJ"
+    return f"{value:.4g}"
+
+
+def megabytes(size: float) -> str:
     """Bytes in units of 1e6, or of 1e3 while they are few."""
     return f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
 

@@ -47,7 +47,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a view shows of a search at a moment. ``waiting``: candidates that early stopping keeps for later."""
+    """What a view shows of a search at a moment. ``waiting``: candidates that early stopping keeps for later; ``detail``: how
+    far the jobs are that ``message`` is about."""
 
     elapsed_s: float
     budget: list[dict[str, Any]]
@@ -58,6 +59,7 @@ class Status:
     epochs: int
     message: str
     waiting: int = 0
+    detail: str = ""
 
 
 View = Callable[[Status], None]

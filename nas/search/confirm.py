@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.search.executors.base import Executor, Failed, Finished, Job
+from nas.search.executors.base import Executor, Failed, Finished, Job, Progress
 from nas.search.interrupt import on_interrupt
 from nas.search.loop import SearchLoop, slot_of
 from nas.search.study import Record
@@ -77,8 +77,8 @@ def full_training(loop: SearchLoop) -> float:
 def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, executor: Executor,
              share: float, seconds: float, what: str, at_once: int | None = None) -> None:  # fmt: skip
     """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``."""
-    waiting, running = deque(todo), dict[int, Extra]()
-    total, number = len(waiting), len(loop.study.records)
+    waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
+    total, number, ended = len(waiting), len(loop.study.records), 0
     device, cost = slot_of(executor)
     with on_interrupt(loop.interrupt):
         while (waiting or running) and not loop.interrupted:
@@ -94,24 +94,37 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
             if over:
                 for trial in running:
                     executor.stop(trial)
-            loop.tell(f"{what}: {total - len(waiting) - len(running)} of {total}")
+            loop.save_often()
+            loop.tell(f"{what}: {ended} of {total}", "; ".join(seen[trial] for trial in running if trial in seen))
             for event in executor.poll(0.2):
-                if event.trial in running and isinstance(event, Finished | Failed):
-                    extra = running.pop(event.trial)
+                if event.trial in running and isinstance(event, Progress):
+                    seen[event.trial] = _progress(running[event.trial], event.values)
+                elif event.trial in running and isinstance(event, Finished | Failed):
+                    extra, ended = running.pop(event.trial), ended + 1
                     loop.meter.end(event.trial)
                     loop.folder.drop_checkpoint(event.trial)
                     if isinstance(event, Finished):
                         done(extra, event.result)
                         loop.save_checks()
                     else:
-                        loop.log.warning("%s: %s failed: %s", what, extra.name, event.reason)
+                        loop.remark(f"{what}: {extra.name} failed: {event.reason}")
     if waiting and not loop.interrupted:
-        loop.log.warning("%s: the budget had no room for %d of %d", what, len(waiting), total)
+        (loop.log.warning if ended else loop.remark)(f"{what}: the budget had no room for {len(waiting)} of {total}")
     if loop.interrupted:
+        loop.message = f"interrupted ({what}: {ended} of {total}): everything finished is saved"
         loop.close()
         for number in running:
             loop.meter.end(number)
+    loop.save()
     loop.tell("")
+
+
+def _progress(extra: Extra, values: Mapping[str, Any]) -> str:
+    """How far a job is: epochs as far as they are known, the accuracy of the latest."""
+    epochs = f" of {values['epochs']}" if "epochs" in values else ""
+    epoch = [f"epoch {values['epoch']}{epochs}"] if "epoch" in values else []
+    accuracy = [f"{value:.2%}" for name, value in values.get("metrics", {}).items() if name == "accuracy"]
+    return f"{extra.name}: {', '.join([*epoch, *accuracy]) or 'begun'}"
 
 
 def page_of(loop: SearchLoop, record: Record) -> Mapping[str, Any]:

@@ -41,6 +41,10 @@ MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training between two checkpoints of a candidate, so that writing them costs little."""
 
+ENOUGH = 0.8
+"""Share of its planned epochs after which a final training that the budget's end stops is taken for finished: its schedule is
+then nearly over, and its best weights are worth having."""
+
 Report = Callable[[Mapping[str, Any]], bool]
 
 
@@ -143,17 +147,19 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
 def finish(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """The final training of a found network at deployed size, in the stage's ``folder``, within its ``seconds``.
 
-    The only job that reads the test split: once, by the weights that are kept.
+    Stopped with less than :data:`ENOUGH` of its epochs, it can be gone on with. The only job that reads the test split: once,
+    by the weights that are kept.
     """
     stage, device = payload["stage"], payload["data"]["device"]
     data = load_data(payload["data"]["source"], seed=payload["data"]["seed"]).to(device)
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
-        return report({"epoch": epoch.epoch + 1, "metrics": {"accuracy": epoch.val_accuracy}}) and epoch.epoch + 1 < epochs
+        done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}
+        return report({"epoch": done, "epochs": epochs, "metrics": metrics}) and done < epochs
 
     result = train_final(architecture, size_of(payload["deploy"]), data, load_recipe(stage["recipe"]), name=stage["name"],
                          folder=Path(stage["folder"]), seed=payload["seed"], device=device, seconds=stage["seconds"],
-                         on_epoch=on_epoch)  # fmt: skip
+                         on_epoch=on_epoch, enough=ENOUGH)  # fmt: skip
     if result.metrics is None:
         return {"stopped": True}
     told = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")

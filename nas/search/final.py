@@ -80,14 +80,15 @@ class FinalResult:
 def train_final(
     architecture: Architecture, size: Size, data: Dataset, recipe: RecipePage, *, folder: Path, name: str | None = None,
     seed: int = 0, device: str = "cpu", epochs: int | None = None, seconds: float | None = None,
-    on_epoch: OnEpoch | None = None, group: Group = ALONE,
+    on_epoch: OnEpoch | None = None, enough: float = 1.0, group: Group = ALONE,
 ) -> FinalResult:  # fmt: skip
     """Train ``architecture`` at ``size`` (what it leaves open is the data's) and keep everything in ``folder``.
 
     ``epochs`` replaces the recipe's. ``seconds`` is the time there is: a few batches are timed, and where the recipe is too
     long the number of epochs is planned so that its schedule ends in time. The plan is made once; a resumed training keeps
-    it. ``on_epoch`` hears of every epoch and may stop after one by returning True; the same call goes on. The test split is
-    read once, by the best weights at the end; of a sealed data set it is not.
+    it. ``on_epoch`` hears of every epoch and may stop after one by returning True; the same call goes on, unless ``enough``
+    of the planned epochs were done: then it has come to its end there. The test split is read once, by the best weights at
+    the end; of a sealed data set it is not.
 
     Raises RunError when the folder holds another training, is in use, or cannot be written; TrainError when the images do
     not fit the network or the training diverges; SpaceError when the network is impossible at that size.
@@ -113,9 +114,10 @@ def train_final(
                      on_epoch=None if on_epoch is None else lambda epoch: on_epoch(epoch, planned.epochs),
                      checkpoint=folder / CHECKPOINT, best=folder / BEST, group=group)  # fmt: skip
         metrics = None
-        if not result.stopped and group.first:
+        done = len(result.history)
+        if (not result.stopped or done >= enough * planned.epochs) and group.first:
             save_weights(network, folder / LAST)
-            about = _conditions(data, recipe, planned, seed, device, group)
+            about = _conditions(data, recipe, planned, done, seed, device, group)
             figures = _judge(_fresh(graph, seed, device), folder / BEST, data.to(device), planned, result)
             metrics = {"name": spec.name, "num_params": graph.num_params, "macs": graph.macs, **figures, **about}
             _write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -236,10 +238,12 @@ def _judge(kept: nn.Module, best: Path, data: Dataset, recipe: Recipe, result: F
     }  # fmt: skip
 
 
-def _conditions(data: Dataset, page: RecipePage, recipe: Recipe, seed: int, device: str, group: Group) -> dict[str, Any]:
-    whole = recipe.epochs >= page.recipe.epochs
+def _conditions(data: Dataset, page: RecipePage, recipe: Recipe, done: int, seed: int, device: str,
+                group: Group) -> dict[str, Any]:  # fmt: skip
+    whole = done >= page.recipe.epochs
+    weights = "fully trained" if whole else f"trained for {done} of the recipe's {page.recipe.epochs} epochs"
     return {
-        "weights": "fully trained" if whole else f"trained for {recipe.epochs} of the recipe's {page.recipe.epochs} epochs",
+        "weights": weights + (f", planned were {recipe.epochs}" if done < recipe.epochs else ""),
         "recipe_name": page.name, "recipe_source": page.source, "recipe": recipe.to_mapping(), "seed": seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes), "train": len(data.train),
                  "validation": len(data.validation), "mean": list(data.mean), "std": list(data.std)},

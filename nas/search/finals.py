@@ -20,15 +20,19 @@ LEAST_S = 5.0
 def train_finals(loop: SearchLoop) -> None:
     """Train the members that the shares ask for, side by side as far as there are slots, until the budget is spent."""
     checks, wanted = loop.front.checks, loop.rules.shares.members
-    todo = [record for record in loop.front.members if record.number not in checks.final][: wanted - len(checks.final)]
+    members = [record for record in loop.front.members if record.number not in checks.final]
+    members.sort(key=lambda record: not final_folder(loop.folder, record.number).exists())  # what was begun is gone on with
+    todo = members[: wanted - len(checks.final)]
     if not todo:
         return
     seconds = seconds_each(loop, loop.executor, len(todo))
     if seconds < LEAST_S:
-        return loop.log.warning("no final training: %.1f s a network are left", seconds)
+        return loop.remark(f"no final training: {max(0.0, seconds):.1f} s a network are left of the budget")
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
-        if not result.get("stopped"):
+        if result.get("stopped"):
+            loop.remark(f"the budget ended before the final training of trial {extra.name}; a larger one goes on with it")
+        else:
             checks.final[int(extra.name)] = {key: value for key, value in result.items() if key != "metrics"}
 
     jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage_of(loop, r, seconds)}) for r in todo]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.net.graph import Size
-from nas.search.objectives import METRICS, Constraint, Objective, dominates
+from nas.search.objectives import ALWAYS, METRICS, Constraint, Objective, dominates, further
 from nas.search.run import FRONT_COLUMNS, RunFolder
 from nas.search.study import Record
 from nas.space.search_space import Architecture, SearchSpace
@@ -82,8 +82,7 @@ class Front:
         tied = self.ties
         rows = [front_row(r, tested.get(r.number), self.checks, tied[r.number]) | {k: r.attrs.get(k) for k in interval}
                 | {"ties": " ".join(map(str, tied[r.number]))} for r in self.members]  # fmt: skip
-        products = tuple(o.name for o in self.objectives if o.factors)
-        self.folder.write_table(self.folder.front, (*FRONT_COLUMNS, *products), rows)
+        self.folder.write_table(self.folder.front, (*FRONT_COLUMNS, *further(self.objectives, self.constraints)), rows)
         if (best := self.best) is not None:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
             self.folder.write(self.folder.best, to_yaml(page))
@@ -150,14 +149,13 @@ def _error(objective: Objective, record: Record, errors: Mapping[str, float]) ->
 
 
 def front_row(record: Record, test: float | None, checks: Checks | None = None, tied: Sequence[int] = ()) -> dict[str, Any]:
-    """A member of the front as ``--json`` and front.csv show it; objectives that are products by their text.
+    """A member of the front as ``--json`` and front.csv show it; what else the run judges by under its own name.
 
     ``latency_again_ms`` is what it took when it was measured again, alone, at the search's end; ``repeats`` how often it was
     trained with other seeds, ``accuracy_mean`` and ``accuracy_sd`` over all its trainings; ``ties`` the members that may
     dominate it within their errors.
     """
     metrics, checks = record.metrics, checks or Checks()
-    products = {name: value for name, value in metrics.items() if name not in METRICS}
     repeats = checks.repeats.get(record.number, [])
     accuracies = [metrics.get("accuracy", 0.0), *repeats]
     return {
@@ -166,7 +164,7 @@ def front_row(record: Record, test: float | None, checks: Checks | None = None, 
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "repeats": len(repeats),
         "accuracy_mean": statistics.fmean(accuracies) if repeats else None,
         "accuracy_sd": statistics.stdev(accuracies) if repeats else None, "ties": list(tied), "identity": record.identity,
-        **products,
+        **{name: value for name, value in metrics.items() if name not in ALWAYS},
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Pr
 from nas.search.front import Checks, Front
 from nas.search.halving import Halving, hopeless
 from nas.search.interrupt import on_interrupt
+from nas.search.objectives import ALWAYS, further
 from nas.search.planner import Plan
 from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.shares import Shares
@@ -77,10 +78,10 @@ class SearchLoop:
         self.study, self.sampler, self.executor, self.meter = study, sampler, executor, meter
         self.folder, self.plan, self.payload, self.view = folder, plan, payload, view
         self.measurer, self.rules = measurer or executor, rules or Rules()
-        self.halving, self.share = self.rules.halving, self.rules.shares.search
+        self.halving = self.rules.halving
         self.device, self.cost = slot_of(executor)
         self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
-        self.log = folder.logger()
+        self.log, self.columns = folder.logger(), (*TRIAL_COLUMNS, *further(study.objectives, study.constraints))
         self.open: dict[int, Candidate] = {}
         self.running: dict[int, Candidate] = {}
         self.ready: deque[Candidate] = deque()
@@ -90,7 +91,8 @@ class SearchLoop:
         self.durations: deque[float] = deque(maxlen=30)
         self.size, self.proposed = study.space.size(), set[int]()
         self.begun = self.unproductive = self.fruitless = self.refused = 0
-        self.message = self.doing = ""
+        self.message = self.doing = self.detail = ""
+        self.remarks: list[str] = []
         self.interrupted = False
         self._saved, self._shown = meter.now(), -math.inf
         for record in study.records:
@@ -114,7 +116,7 @@ class SearchLoop:
 
         The executors live on, unless the search was interrupted or an error ended it.
         """
-        self._save()  # planning was spent already
+        self.save()  # planning was spent already
         ended = False
         try:
             with on_interrupt(self.interrupt):
@@ -128,7 +130,7 @@ class SearchLoop:
             if ended or self.interrupted:  # after an error they stay open, and are gone on with
                 for candidate in list(self.open.values()):
                     self._give_up(candidate)
-            self._save()
+            self.save()
         self.view(self.status())
 
     def close(self) -> list[Event]:
@@ -177,6 +179,11 @@ class SearchLoop:
         """Whether the budget has room for a new candidate, or for one of those begun to go on."""
         others = len(self.open) - (not new)
         return self.meter.can_start(self.expected_s, self.device, self.cost, share=self.share, open_trials=others)
+
+    @property
+    def share(self) -> float:
+        """The search's share of the budget; all of it while nothing is on the front that the rest could be spent on."""
+        return self.rules.shares.search if self.front.members else 1.0
 
     @property
     def expected_s(self) -> float:
@@ -307,8 +314,7 @@ class SearchLoop:
             events += self.measurer.poll(0.0 if events else seconds / 4)
         for event in events:
             self._handle(event)
-        if self.meter.now() - self._saved >= SAVE_EVERY_S:
-            self._save()
+        self.save_often()
         if self.meter.now() - self._shown >= SHOW_EVERY_S:
             self._shown = self.meter.now()
             self.view(self.status())
@@ -446,7 +452,7 @@ class SearchLoop:
     def _note(self, record: Record) -> None:
         """A trial has ended: count it, and write it where people look."""
         changed = self._remember(record)
-        self.folder.append_row(self.folder.trials, TRIAL_COLUMNS, row_of(record))
+        self.folder.append_row(self.folder.trials, self.columns, row_of(record))
         if changed:
             self.front.write(self.study.space, self.plan.deploy)
         if self.rules.callbacks:
@@ -463,25 +469,37 @@ class SearchLoop:
             self.durations.append(record.attrs["seconds"])
         return self.front.add(record)
 
-    def tell(self, doing: str) -> None:
-        """Show what is being done after the search."""
-        self.doing = doing
+    def tell(self, doing: str, detail: str = "") -> None:
+        """Show what is being done after the search, and how far the jobs in flight are."""
+        self.doing, self.detail = doing, detail
         self.view(self.status())
+
+    def remark(self, text: str) -> None:
+        """Something that was asked for and has not come about: for the log, and for the user at the end."""
+        self.log.warning("%s", text)
+        self.remarks.append(text)
 
     def save_checks(self) -> None:
         """Store what was found when the front was looked at again, and what was spent on it."""
         self.study.set_metadata(meter=self.meter.to_mapping(), **self.front.checks.to_metadata())
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Store what was spent."""
         self.study.set_metadata(meter=self.meter.to_mapping())
         self._saved = self.meter.now()
+
+    def save_often(self) -> None:
+        """Store what was spent, unless that was done a moment ago."""
+        if self.meter.now() - self._saved >= SAVE_EVERY_S:
+            self.save()
 
     def status(self) -> Status:
         """What a view shows now."""
         return Status(
             elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.counts),
             running=tuple(self.running.values()), front=self.front.members, best=self.front.best,
-            epochs=self.plan.recipe.epochs, message=self.doing or self.message, waiting=sum(c.waits for c in self.open.values()),
+            epochs=self.plan.recipe.epochs, message=self.doing or self.message, detail=self.detail,
+            waiting=sum(c.waits for c in self.open.values()),
         )  # fmt: skip
 
 
@@ -508,4 +526,5 @@ def row_of(record: Record) -> dict[str, Any]:
         "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "seed": record.seed, "identity": record.identity,
         "seconds": attrs.get("seconds"), "duplicate_of": record.duplicate_of, "reason": record.reason,
         **{k: attrs.get(k) for k in ("phase", "latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
+        **{name: value for name, value in metrics.items() if name not in ALWAYS},
     }  # fmt: skip

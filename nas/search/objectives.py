@@ -15,11 +15,14 @@ from nas.search.forms import Factor, parse_product
 from nas.search.metrics import METRICS, Direction, Metric, Metrics, metric
 
 __all__ = [
-    "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "dominates", "front", "judged_by", "metric",
-    "nondominated", "parse_constraint", "parse_objective", "parse_objectives",
+    "ALWAYS", "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "dominates", "front", "further",
+    "judged_by", "metric", "nondominated", "parse_constraint", "parse_objective", "parse_objectives",
 ]  # fmt: skip
 
 Op = Literal["<=", ">="]
+
+ALWAYS = ("accuracy", "latency", "num_params", "macs")
+"""Metrics that every table of candidates has a column for."""
 
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>|==?|!=)\s*(.+?)\s*")
 _PART = re.compile(r"(?:[^,(]|\([^)]*\)?)+")
@@ -118,6 +121,12 @@ def parse_constraint(text: str) -> Constraint:
 def judged_by(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
     """Names of the metrics that candidates are judged by."""
     return {name for o in objectives for name in o.metrics} | {c.metric for c in constraints}
+
+
+def further(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> tuple[str, ...]:
+    """What candidates are judged by beyond :data:`ALWAYS`, in the order said: metrics, and products by their text."""
+    said = [name for o in objectives for name in (o.name, *o.metrics)] + [c.metric for c in constraints]
+    return tuple(name for name in dict.fromkeys(said) if name not in ALWAYS)
 
 
 def dominates(a: Metrics, b: Metrics, objectives: Sequence[Objective]) -> bool:

@@ -96,7 +96,8 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
         f"trained: width x{proxy.width:g}, depth x{proxy.depth:g}, input {_times(proxy.input)}, about {epoch_s:.2g} s an epoch",
         "deployed (measured and limited): " + ("the same network" if deploy == proxy else
         f"width x{deploy.width:g}, depth x{deploy.depth:g}, input {_times(deploy.input)}, {deploy.num_classes} classes"),
-        f"recipe: {epochs} epochs, batch {batch_size}, {recipe.optimizer} at learning rate {recipe.learning_rate:g}, cosine",
+        f"recipe: {epochs} epoch{'s' * (epochs > 1)}, batch {batch_size}, {recipe.optimizer} at learning rate "
+        f"{recipe.learning_rate:g}, cosine",
     )  # fmt: skip
     return Plan(deploy=deploy, proxy=proxy, batch=config.deploy.batch or 1, recipe=recipe, epoch_s=epoch_s, notes=notes)
 

@@ -29,13 +29,15 @@ TRIAL_COLUMNS = (
     "measure_s", "train_s", "seconds", "seed", "identity", "duplicate_of", "reason",
 )  # fmt: skip
 """Columns of trials.csv. Accuracies are fractions, latencies milliseconds of the deployed network, ``*_s`` seconds; ``phase``
-is empty or baseline."""
+is empty or baseline. Behind them stands what else the run judges by, in the units of :data:`nas.search.metrics.METRICS`: see
+:func:`nas.search.objectives.further`."""
 
 FRONT_COLUMNS = (
     "trial", "val_accuracy", "test_accuracy", "accuracy_mean", "accuracy_sd", "repeats", "latency_ms", "latency_low_ms",
     "latency_high_ms", "latency_again_ms", "num_params", "macs", "ties", "identity",
 )  # fmt: skip
-"""Columns of front.csv, in the units of trials.csv; test_accuracy is empty until the search has ended."""
+"""Columns of front.csv, in the units of trials.csv, and followed by the same; test_accuracy is empty until the search has
+ended."""
 
 
 class RunFolder:

@@ -23,7 +23,7 @@ from nas.ops.plugins import load_plugins
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
-from nas.search.config import SIZE_WORDS, SearchConfig
+from nas.search.config import DEFAULTS, SIZE_WORDS, SearchConfig
 from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors import cluster_device, default_workers, engine, open_executor
@@ -34,7 +34,7 @@ from nas.search.finals import proxy_and_final, rank_correlation, stage_of, train
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.loop import Rules, SearchLoop, row_of
-from nas.search.objectives import Constraint, Objective, judged_by, parse_constraint, parse_objectives
+from nas.search.objectives import Constraint, Objective, further, judged_by, parse_constraint, parse_objectives
 from nas.search.peers import train_peers
 from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
 from nas.search.run import TRIAL_COLUMNS, RunFolder
@@ -186,7 +186,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         folder.write_config(settled.to_mapping())
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
-        folder.write_table(folder.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
+        folder.write_table(folder.trials, (*TRIAL_COLUMNS, *further(objectives, constraints)),
+                           [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
         shared = share_data(data, folder.path.resolve() / "shared")
         stack.callback(shutil.rmtree, folder.path / "shared", ignore_errors=True)
@@ -217,9 +218,12 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
+        for remark in loop.remarks:
+            say(f"note: {remark}")
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
         loop.front.write(space, plan.deploy, tested)
+        loop.save()
         finals = tuple(read_finals(loop, settled, data))
     return Result(
         folder=folder, config=config, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
@@ -365,12 +369,16 @@ def extended(old: str, new: str) -> str:
 
 def _same_search(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
     """Raise RunError when a run is continued with words that make it another search. What is not said is not compared."""
+    shares = Shares.chosen(asked.shares, strategy=asked.strategy, expected=None)
     said: list[tuple[str, Any, Any]] = [
         ("space", run.space.spec, load_space(asked.space).spec), ("data", run.config.data, absolute(asked.data)),
         ("storage", run.config.storage, absolute_storage(asked.storage)),
         ("strategy", run.config.strategy, None if asked.strategy == "auto" else asked.strategy),
         *((key, getattr(run.config, key), getattr(asked, key))
           for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "target")),
+        *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
+          for key in ("runtime", "early_stopping", "recipe", "formats")),
+        *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
     ]  # fmt: skip
     for key in ("deploy", "proxy"):
         before, now = getattr(run.config, key), multipliers(run.space.spec, getattr(asked, key))

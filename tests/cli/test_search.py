@@ -6,11 +6,16 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nas.cli import main
-from nas.cli.search import spent, text
+from nas.cli.best import again_text, measured_again
+from nas.cli.search import foretell, front_table, spent, text
+from nas.search.archive import open_archive
+from nas.search.config import SearchConfig
+from nas.search.objectives import parse_constraint
 from tests.search.test_start import FRONT_KEYS, KEYS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -88,6 +93,75 @@ def test_best_within_limits(there, capsys):
     assert "no completed network within num_params<=1" in capsys.readouterr().out
     assert main(["best", "done", "latency<=3ms"]) == 2
     assert "did not measure latency" in capsys.readouterr().err
+
+
+def test_the_answer_measured_again(copy, capsys, monkeypatch):
+    """On a machine that may be busy: the measurement itself is what tests/measure is about."""
+    def measure(target, graph, wanted, **how):
+        asked.append((target, graph.num_params, set(wanted), how["batch"], how["runtime"]))
+        latency = SimpleNamespace(median_ms=2.0, low_ms=1.9, high_ms=2.1, device_name="a processor")
+        return latency, {"latency": 2.0}
+
+    asked = []
+    monkeypatch.setattr("nas.measure.metrics.measure_metrics", measure)
+    document = answer(capsys, "best", "done", "--remeasure")
+    assert asked == [("cpu", document["best"]["num_params"], {"latency"}, 1, "eager")]
+    assert document["again"] == {"target": "cpu", "device": "a processor", "latency_ms": 2.0, "latency_low_ms": 1.9,
+                                 "latency_high_ms": 2.1, "broken": []}  # fmt: skip
+    assert main(["best", "done", "--remeasure"]) == 0
+    assert "on a processor: latency 2 ms (not measured in the search); within every limit" in capsys.readouterr().out
+    assert answer(capsys, "best", "done")["again"] is None
+
+
+def test_a_limit_that_no_longer_holds(finished, monkeypatch):
+    monkeypatch.setattr("nas.measure.metrics.measure_metrics", lambda *args, **how: (
+        SimpleNamespace(median_ms=2.0, low_ms=1.9, high_ms=2.1, device_name="a processor"), {"latency": 2.0, "memory": 3e6}))
+    with open_archive(str(finished / "results" / "done")) as archive:
+        record = archive.pick("best")
+        again = measured_again(archive, record, (parse_constraint("latency<=1ms"), parse_constraint("memory<=4MB")))
+    assert again["broken"] == ["latency<=1ms"]
+    said = again_text(again, {"latency_ms": 0.9, "memory": 2e6})
+    assert said == ("measured again on a processor: latency 2 ms (0.9 ms in the search), memory 3 MB (2 MB in the search); "
+                    "no longer within latency<=1ms")
+
+
+def test_a_page_that_cannot_be_read_says_where(here, capsys):
+    Path("bad.yaml").write_text("name: bad\ninput: 1x8x8\nnetwork: [classifier]\n")
+    assert main(["show", "bad.yaml"]) == 2
+    assert "bad.yaml:2" in capsys.readouterr().err
+
+
+PAGE = """
+name: p
+network: [{op: {choice: [conv_bn_act, sep_conv]}, kernel_size: 3, out_channels: 8}, global_avg_pool, classifier]
+"""
+
+
+def test_what_a_format_cannot_express_is_said_before(here, monkeypatch):
+    """Each distinct operation is asked for once."""
+    def refuse(graphs, name):
+        asked.append((name, {call.op for graph in graphs for _, call in graph.calls()}))
+        return ["sep_conv"]
+
+    asked, told = [], []
+    monkeypatch.setattr("nas.export.formats.inexpressible", refuse)
+    Path("p.yaml").write_text(PAGE)
+    words = {"space": "p.yaml", "data": "digits", "budget": "1min"}
+    foretell(SearchConfig.from_words({**words, "final": "1"}), ("py", "onnx", "pt2"), told.append)
+    assert asked == [(name, {"conv_bn_act", "sep_conv", "global_avg_pool", "classifier"}) for name in ("onnx", "pt2")]
+    assert told[1] == "note: onnx cannot express sep_conv; networks with such operations are exported without it"
+    foretell(SearchConfig.from_words({**words, "final": "1"}), ("py",), told.append)
+    assert len(told) == 4
+    foretell(SearchConfig.from_words({**words, "formats": "py,onnx", "recipe": "quick"}), ("py", "onnx"), told.append)
+    assert [line.split(" is ")[0] for line in told[4:]] == ["note: formats=py,onnx", "note: recipe=quick"]
+    assert len(asked) == 2
+
+
+def test_a_front_has_columns_for_what_the_run_judges_by_alone():
+    row = {**DOCUMENT["front"][0], "latency_ms": None, "latency_again_ms": None, "repeats": 0, "ties": []}
+    head, _, line = front_table([{**row, "memory": 2500, "accuracy*(macs/1K)^-0.07": 0.857}]).splitlines()
+    assert re.split("  +", head) == ["trial", "val", "params", "MACs", "memory", "accuracy*(macs/1K)^-0.07"]
+    assert re.split("  +", line.strip())[1:] == ["90.00 %", "1K", "2K", "2.5 kB", "0.857"]
 
 
 def test_resume_without_anything_left_answers_again(copy, capsys):

@@ -12,7 +12,7 @@ from torch import nn
 
 from nas.errors import ExportError
 from nas.export.folder import load_source
-from nas.export.formats import write_onnx, write_pt2
+from nas.export.formats import inexpressible, write_onnx, write_pt2
 from nas.net.graph import Graph
 from nas.net.lower import lower
 from nas.net.render import Head, render
@@ -39,6 +39,17 @@ def test_pt2_has_a_dynamic_batch(tmp_path: Path) -> None:
     with torch.inference_mode():
         images = torch.randn(5, 3, 8, 8)
         assert torch.equal(torch.export.load(tmp_path / "n.pt2").module()(images), network(images))
+
+
+def test_what_a_format_cannot_express_is_found_over_many_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = [network_of()[0], network_of(PAGE.replace("conv_bn,", "conv_bn_act,"))[0]]
+    assert inexpressible(graphs, "pt2") == []
+
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if float(x.sum()) > 1 else x.sum((2, 3))
+
+    monkeypatch.setattr(GlobalAvgPool, "forward", forward)
+    assert inexpressible(graphs, "pt2") == ["global_avg_pool"]
 
 
 @pytest.mark.slow

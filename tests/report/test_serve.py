@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -64,6 +66,17 @@ def test_a_run_that_cannot_be_read_is_told(tmp_path) -> None:
         thread.join()
     assert status == 503
     assert "no such run" in text
+
+
+def test_a_browser_that_goes_in_the_middle_is_no_matter(scripted, capsys) -> None:
+    with server(scripted, 0) as running:
+        running.daemon_threads = False  # closing then waits for the answer
+        client = socket.create_connection((HOST, running.server_address[1]))
+        client.sendall(f"GET / HTTP/1.0\r\nHost: {HOST}:1\r\n\r\n".encode())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets the connection
+        threading.Timer(0.05, client.close).start()
+        running.handle_request()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

@@ -103,3 +103,9 @@ def test_a_size_takes_over_what_is_said():
     assert as_size(SizeWords(), base) == base
     assert as_size(SizeWords(width=2.0, input=(3, 4, 4)), base) == Size(width=2.0, depth=0.5, input=(3, 4, 4), num_classes=10)
     assert set(SIZE_WORDS) == set(SizeWords.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("target", ["http://10.0.0.1:8764", "ssh://me@board"])
+def test_a_measuring_server_is_a_target_of_every_engine(target):
+    words = {"space": "nasnet_cell", "data": "digits", "budget": "1h", "target": target}
+    assert [SearchConfig.from_words({**words, "engine": engine}).target for engine in ("local", "ray")] == [target] * 2

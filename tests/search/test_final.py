@@ -79,6 +79,15 @@ def test_a_killed_training_goes_on_bit_for_bit(data: Dataset, tmp_path: Path) ->
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_enough_of_a_training_is_taken_for_the_end(data: Dataset, tmp_path: Path) -> None:
+    early = train(data, tmp_path / "t", on_epoch=lambda epoch, epochs: epoch.epoch == 0, enough=0.6)
+    assert not early.finished
+    late = train(data, tmp_path / "t", on_epoch=lambda epoch, epochs: epoch.epoch == 1, enough=0.6)
+    assert late.metrics is not None
+    assert (late.metrics["epochs"], late.metrics["weights"]) == (2, "trained for 2 of the recipe's 3 epochs, planned were 3")
+    assert train(data, tmp_path / "t").metrics == late.metrics
+
+
 def test_a_stopped_training_is_not_finished_and_goes_on(data: Dataset, tmp_path: Path) -> None:
     stopped = train(data, tmp_path / "t", on_epoch=lambda epoch, epochs: epoch.epoch == 0)
     assert not stopped.finished

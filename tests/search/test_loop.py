@@ -485,3 +485,26 @@ def test_measuring_elsewhere_holds_no_training_slot(tmp_path):
     assert {job.payload["stage"]["do"] for job in trainer.submitted} == {"train"}
     assert loop.counts["completed"] == 10
     assert all(r.metrics["latency"] == 1.0 for r in loop.study.records if r.state == "completed")
+
+
+def test_a_search_with_nothing_on_its_front_takes_the_whole_budget(tmp_path):
+    """There would be nothing to repeat or to train to the end."""
+    def late(job):
+        if job.trial < 6:
+            raise RuntimeError("failed: no memory")
+        return accuracy_of(job)
+
+    with a_loop(tmp_path, FakeExecutor(late), settled(budget="20trials", repeats="80%", strategy="random")) as loop:
+        loop.run()
+    assert loop.counts["failed"] >= 4  # the search's share is 4 trials
+    assert loop.counts["completed"] == 1
+
+
+def test_what_a_run_judges_by_alone_has_columns(tmp_path):
+    product = "accuracy*(num_params/1K)^-0.07"
+    loop = run_loop(tmp_path, chosen=settled(objectives=f"{product},num_params"))
+    with (tmp_path / "trials.csv").open() as file:
+        known = {int(row["trial"]): row for row in csv.DictReader(file, loop.columns)}
+    assert loop.columns == (*TRIAL_COLUMNS, product)
+    for record in loop.study.records:
+        assert float(known[record.number][product]) == pytest.approx(record.metrics[product])

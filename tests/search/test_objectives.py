@@ -11,6 +11,7 @@ from nas.search.objectives import (
     Objective,
     dominates,
     front,
+    further,
     metric,
     parse_constraint,
     parse_objectives,
@@ -100,3 +101,9 @@ def test_the_front_leaves_out_what_has_no_number():
                {"accuracy": 0.8, "latency": math.inf}, {"accuracy": 0.7, "latency": 1.0}]  # fmt: skip
     assert front(records, ACCURACY_LATENCY) == [0, 4]
     assert front([], ACCURACY_LATENCY) == []
+
+
+def test_what_is_judged_by_beyond_the_usual():
+    objectives = parse_objectives("accuracy*(memory/1MB)^-0.07,throughput,latency")
+    assert further(objectives, [parse_constraint("latency_p95<=3ms"), parse_constraint("macs<=1M")]) == (
+        objectives[0].name, "memory", "throughput", "latency_p95")

@@ -155,6 +155,8 @@ def test_changed_data_is_refused(begun, copied, tmp_path):
     ({"proxy": "width=0.5"}, "another proxy=width"),
     ({"deploy": "batch=8"}, "another deploy=batch"), ({"data": "digits"}, "another data"),
     ({"space": "nasnet_cell"}, "another space"),
+    ({"runtime": "compile"}, "another runtime"), ({"early_stopping": "asha"}, "another early_stopping"),
+    ({"recipe": "quick"}, "another recipe"), ({"formats": "py,pt2"}, "another formats"), ({"repeats": "50%"}, "another repeats"),
     ({"batch_size": 64}, "another batch_size"), ({"storage": "sqlite:///x.db"}, "another storage"),
 ])  # fmt: skip
 def test_another_search_under_the_same_name_is_refused(begun, copied, words, match):

@@ -1,0 +1,108 @@
+"""Final trainings within what is left of a budget: which are begun, what is told, what a killed driver leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.search.budget import Meter, parse_budget
+from nas.search.finals import final_folder, train_finals
+from tests.search.fakes import Clock, FakeExecutor, a_loop, accuracy_of, settled
+
+BUDGET = {"budget": "20trials,100s", "final": "2,50%", "strategy": "random", "repeats": "0"}
+
+
+def outcome(job):
+    if job.payload["stage"]["do"] == "final":
+        return {"metrics": {}, "val_accuracy": 0.9, "test_accuracy": 0.8, "epochs": 3, "train_s": 1.0, "weights": "fully trained"}
+    return accuracy_of(job)
+
+
+class Endless(FakeExecutor):
+    """Final trainings go on until they are stopped."""
+
+    def submit(self, job):
+        if job.payload["stage"]["do"] == "final":
+            self.held.add(job.trial)
+        super().submit(job)
+
+
+def with_finals(folder, executor=None, **words):
+    clock = Clock()
+    executor = executor or FakeExecutor(outcome, clock=clock)
+    executor.clock, seen = clock, []
+    with a_loop(folder, executor, settled(**BUDGET, **words), clock=clock, view=seen.append) as loop:
+        loop.run()
+        before = len(executor.submitted)
+        train_finals(loop)
+    return loop, executor.submitted[before:], seen
+
+
+def test_the_best_of_the_front_are_trained_once(tmp_path):
+    loop, jobs, seen = with_finals(tmp_path)
+    best = [str(record.number) for record in loop.front.members[:2]]
+    assert [job.payload["stage"]["folder"] for job in jobs] == [str(final_folder(loop.folder, int(n)).resolve()) for n in best]
+    assert list(map(str, loop.front.checks.final)) == best
+    assert loop.remarks == []
+    assert any(status.message == "final training: 1 of 2" for status in seen)
+    _, again, _ = with_finals(tmp_path)
+    assert again == []
+
+
+def test_what_was_begun_is_gone_on_with_before_anything_better(tmp_path):
+    with a_loop(tmp_path, FakeExecutor(outcome), settled(**BUDGET)) as loop:
+        loop.run()
+        last = loop.front.members[-1].number
+    final_folder(loop.folder, last).mkdir(parents=True)
+    loop, _, _ = with_finals(tmp_path)
+    assert len(loop.front.members) > 2
+    assert next(iter(loop.front.checks.final)) == last
+
+
+def test_a_training_that_the_budget_stops_is_told(tmp_path):
+    executor = Endless(outcome)
+    loop, _, _ = with_finals(tmp_path, executor)
+    assert loop.front.checks.final == {}
+    assert "the budget ended before the final training" in loop.remarks[0]
+
+
+def test_a_failed_one_is_told(tmp_path):
+    def failing(job):
+        if job.payload["stage"]["do"] == "final":
+            raise RuntimeError("failed: no memory")
+        return accuracy_of(job)
+
+    loop, _, _ = with_finals(tmp_path, FakeExecutor(failing))
+    assert len(loop.remarks) == 2
+    assert "failed: no memory" in loop.remarks[0]
+
+
+def test_time_that_is_not_there_is_told(tmp_path):
+    clock = Clock()
+    with a_loop(tmp_path, FakeExecutor(outcome, clock=clock), settled(**BUDGET), clock=clock) as loop:
+        loop.run()
+        clock.now += 100
+        train_finals(loop)
+    assert loop.remarks == ["no final training: 0.0 s a network are left of the budget"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_was_spent_is_known_to_a_driver_that_comes_after(tmp_path, interrupted):
+    """While the last trainings run, as in the search, a killed driver forgets a second."""
+    clock, known = Clock(), []
+    executor = Endless(outcome, clock=clock)
+    with a_loop(tmp_path, executor, settled(**BUDGET), clock=clock) as loop:
+        loop.run()
+
+        def stored():
+            return Meter.from_mapping(parse_budget("1h"), loop.study.spent, clock).spent("wall")
+
+        def look():
+            known.append(loop.meter.spent("wall") - stored())
+            if interrupted and len(known) == 10:
+                loop.interrupt()
+
+        executor.on_poll = look
+        train_finals(loop)
+        assert max(known) <= 2.0
+        assert stored() == pytest.approx(loop.meter.spent("wall"))
+    assert loop.message.startswith("interrupted (final training: 0 of 2)") == interrupted
