@@ -218,6 +218,6 @@ class Endpoint:
 
 
 def resources_of(held: Resources) -> Mapping[str, Any]:
-    """What a joining slot says that it holds; of a CPU, its cores."""
-    fraction = held.fraction if held.kind == "gpu" else float(max(1, len(held.cpus)))
-    return {"device": held.device, "kind": held.kind, "fraction": fraction, "gpus": list(held.gpus), "threads": held.threads}
+    """What a joining slot says that it holds."""
+    return {"device": held.device, "kind": held.kind, "fraction": held.fraction, "gpus": list(held.gpus),
+            "threads": held.threads}  # fmt: skip
