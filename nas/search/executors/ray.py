@@ -239,8 +239,27 @@ class RayExecutor(WorkerPool):
                 self._listen(slot)
             if worker.placed and not worker.lost:
                 self._placed = time.monotonic()
+            elif slot.job is not None and not worker.placed:
+                self._move(slot)
         if time.monotonic() - self._placed > self._start_timeout:
             self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
+
+    def _move(self, slot: Slot) -> None:
+        """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
+        other = next((other for other in self._open_slots() if other.ready), None)
+        if other is not None:
+            other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
+            self._empty(slot)
+            slot.open = False
+            self._send_job(other)
+
+    def stop(self, trial: int) -> None:
+        slot = self._slot_of(trial)
+        if slot is not None and isinstance(slot.worker, RayWorker) and not slot.worker.placed:
+            self._fail(slot, "killed", "stopped before there was a machine for it")  # which may never come
+            slot.open = False
+        else:
+            super().stop(trial)
 
     def _take(self, slot: Slot, message: dict[str, Any]) -> None:
         if message["is"] == "hello":
