@@ -165,7 +165,7 @@ def true_seconds(trial: Trial, story: Story) -> float:
 def cores_a_worker() -> float:
     """Cores that a worker holds."""
     slots = divide(workers=WORKERS, threads=None, gpus_per_trial=0, gpus=(), cpus=usable_cpus(), quota=cpu_quota())
-    return slots[0].fraction * max(1, len({core for slot in slots for core in slot.cpus}))
+    return slots[0].fraction
 
 
 def resumed(story: Story, *words: str) -> None:

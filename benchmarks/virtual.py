@@ -80,7 +80,7 @@ class VirtualExecutor(Executor):
     def free(self) -> int:
         return len(self._idle)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> int:
         if not self._idle or job.trial in self._running:
             raise RunError("no slot is free, or the trial is running", where=f"trial {job.trial}")
         self.on_submit()
@@ -90,6 +90,7 @@ class VirtualExecutor(Executor):
         self._events.append(Started(trial=job.trial, slot=slot, time=now))
         self._plan(now, job.trial, 1)
         self.last_submit = now
+        return slot
 
     def _plan(self, now: float, trial: int, report: int) -> None:
         heapq.heappush(self._due, (now + self._running[trial].step, next(self._order), trial, report))

@@ -13,7 +13,7 @@ from typing import Any
 
 from nas.search.executors.base import Executor, Failed, Finished, Job, Progress
 from nas.search.interrupt import on_interrupt
-from nas.search.loop import SearchLoop, slot_of
+from nas.search.loop import SearchLoop, dearest, slot_of
 from nas.search.study import Record
 from nas.space.unparse import to_page
 
@@ -79,7 +79,7 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
     """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``."""
     waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
     total, number, ended = len(waiting), len(loop.study.records), 0
-    device, cost = slot_of(executor)
+    device, cost = dearest(executor)
     with on_interrupt(loop.interrupt):
         while (waiting or running) and not loop.interrupted:
             over = loop.meter.exhausted(share) is not None
@@ -87,8 +87,8 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                    and loop.meter.can_start(seconds, device, cost, share=share, open_trials=len(running))):  # fmt: skip
                 number, extra = number + 1, waiting.popleft()
                 running[number] = extra
-                loop.meter.begin(number, device, cost, expected=seconds)
-                executor.submit(_job(loop, number, extra))
+                slot = executor.submit(_job(loop, number, extra))
+                loop.meter.begin(number, *slot_of(executor, slot), expected=seconds)
             if not running:
                 break
             if over:

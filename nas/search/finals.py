@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
-from nas.search.loop import SearchLoop, slot_of
+from nas.search.loop import SearchLoop, dearest
 from nas.search.run import RunFolder
 from nas.search.study import Record
 
@@ -53,7 +53,7 @@ def final_folder(run: RunFolder, trial: int) -> Path:
 
 def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
     """Wall seconds that the rest of the budget has for each of so many trainings, less a little for beginning them."""
-    device, cost = slot_of(executor)
+    device, cost = dearest(executor)
     rounds = math.ceil(networks / len(executor.resources))
     left = [limit / rounds if kind == "wall" else limit / (cost * networks)
             for kind in ("wall", device) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip

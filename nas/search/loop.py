@@ -79,12 +79,13 @@ class SearchLoop:
         self.folder, self.plan, self.payload, self.view = folder, plan, payload, view
         self.measurer, self.rules = measurer or executor, rules or Rules()
         self.halving = self.rules.halving
-        self.device, self.cost = slot_of(executor)
+        self.device, self.cost = dearest(executor)
         self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
         self.log, self.columns = folder.logger(), (*TRIAL_COLUMNS, *further(study.objectives, study.constraints))
         self.open: dict[int, Candidate] = {}
         self.running: dict[int, Candidate] = {}
         self.ready: deque[Candidate] = deque()
+        self.again: deque[Candidate] = deque()
         self.front = Front(folder, study.objectives, study.constraints)
         self.front.checks = Checks.from_metadata(study.metadata)
         self.counts: Counter[str] = Counter()
@@ -154,7 +155,7 @@ class SearchLoop:
             return not self.running
         if part := self.meter.exhausted(self.share):
             self.message = f"the {'search share of the ' if self.share < 1 else ''}budget of {part} is spent"
-        elif not self.running and not self.ready:
+        elif not self.running and not self.ready and not self.again:
             promotable = self.halving is not None and self.halving.promotable() is not None
             if not self.retry and not promotable and self._nothing_left():
                 self.message = self._nothing_left()
@@ -203,6 +204,8 @@ class SearchLoop:
                 self._submit(self.ready.popleft(), "train")
             elif not self._room():
                 return False
+            elif self.again:
+                self._begin(self.again.popleft())
             elif self.halving and self._can_start(new=False) and (number := self.halving.promote()) is not None:
                 self.open[number].waits = False
                 self.ready.append(self.open[number])
@@ -299,14 +302,16 @@ class SearchLoop:
         number = candidate.number
         until = self.plan.recipe.epochs if self.halving is None else self.halving.after(candidate.trained)
         executor = self.measurer if stage == "measure" else self.executor
-        self.meter.begin(number, *slot_of(executor), expected=max(0.0, self.expected_s - candidate.seconds))
-        candidate.phase, candidate.since = "starting", self.meter.now()
-        self.running[number] = candidate
         weights, checkpoint = str(self.folder.weights_of(number)), str(self.folder.checkpoint_of(number))
-        executor.submit(Job(trial=number, timeout=self.timeout, files=(weights, checkpoint), payload={
+        slot = executor.submit(Job(trial=number, timeout=self.timeout, files=(weights, checkpoint), payload={
             **self.payload, "page": to_page(candidate.architecture.spec), "weights": weights, "checkpoint": checkpoint,
             "stage": {"do": stage, "epochs": until},
         }))  # fmt: skip
+        device, cost = slot_of(executor, slot)
+        self.cost = max(self.cost, cost) if device == self.device and stage == "train" else self.cost
+        self.meter.begin(number, device, cost, expected=max(0.0, self.expected_s - candidate.seconds))
+        candidate.phase, candidate.since = "starting", self.meter.now()
+        self.running[number] = candidate
 
     def _listen(self, seconds: float) -> None:
         events = self.executor.poll(seconds)
@@ -341,7 +346,7 @@ class SearchLoop:
                 self._release(candidate)
                 self.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
                 candidate.lost = True
-                self._begin(candidate)
+                self.again.append(candidate)  # when there is a slot: its own may have gone with its machine
             case Failed():
                 self._release(candidate)
                 if event.detail:
@@ -503,13 +508,16 @@ class SearchLoop:
         )  # fmt: skip
 
 
-def slot_of(executor: Executor) -> tuple[Device, float]:
+def slot_of(executor: Executor, slot: int) -> tuple[Device, float]:
     """What a slot holds, for the meter: so many GPUs, or so many cores."""
-    slot = executor.resources[0]
-    if slot.kind == "gpu":
-        return "gpu", slot.fraction
-    cores = {core for other in executor.resources for core in other.cpus}
-    return "cpu", slot.fraction * max(1, len(cores))
+    held = executor.resources[slot]
+    return held.kind, held.fraction
+
+
+def dearest(executor: Executor) -> tuple[Device, float]:
+    """The slot that holds most, so that there is room in the budget whichever a job will get."""
+    slots = executor.resources
+    return slot_of(executor, max(range(len(slots)), key=lambda index: slots[index].fraction))
 
 
 def _key(decisions: Decisions) -> int:

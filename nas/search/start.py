@@ -26,7 +26,7 @@ from nas.search.candidate import View
 from nas.search.config import DEFAULTS, SIZE_WORDS, SearchConfig
 from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
-from nas.search.executors import cluster_device, default_workers, engine, open_executor
+from nas.search.executors import check_elsewhere, cluster_device, default_workers, engine, open_executor
 from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.executors.target import Target
 from nas.search.final import FinalResult, train_final
@@ -112,6 +112,10 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     """A new run: everything that can be refused is refused before the folder is made."""
     budget = parse_budget(config.budget)
     device = cluster_device(config) or device_for(budget)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("the cluster's trials have GPUs, and the driver's machine has none that torch can use",
+                         hint="The driver times networks to plan, and tests those it found: start it on a node with a GPU. "
+                              "With gpus_per_trial=0 the trials run on CPUs.")  # fmt: skip
     meter = Meter(budget)
     space = load_space(config.space)
     check_measuring(config, device, space.spec.constraints, say)
@@ -150,13 +154,13 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
-    check_measuring(config, settled.device, settled.space.spec.constraints, say)
     data = load_data(config.data, seed=config.seed)
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
     say(f"going on with {folder.path}")
     with engine(config):
+        check_measuring(config, settled.device, settled.space.spec.constraints, say)
         workers = workers or config.workers or default_workers(config, settled.device)
         folder.create()
         return _run(folder, replace(settled, config=config), data, meter, workers, say, view, callbacks,
@@ -299,8 +303,10 @@ def check_measuring(config: SearchConfig, device: str, limits: Sequence[str], sa
     constraints = [parse_constraint(text) for text in (*config.constraint, *limits)]
     wanted = measured_metrics(parse_objectives(config.objectives), constraints)
     target = config.target or device
-    if not wanted or (not is_remote(target) and Target.parse(target).elsewhere):
+    if not wanted:
         return
+    if not is_remote(target) and Target.parse(target).elsewhere:
+        return check_elsewhere(config, device)
     told = check_target(target, runtime=config.runtime, metrics=wanted)
     if config.target or config.runtime != "eager":
         say(f"measured on: {told}")

@@ -102,18 +102,19 @@ class FakeExecutor(Executor):
 
     @property
     def resources(self) -> Sequence[Resources]:
-        return [Resources(device="cpu", kind="cpu", fraction=1 / self.slots, cpus=(i,)) for i in range(self.slots)]
+        return [Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(i,)) for i in range(self.slots)]
 
     @property
     def free(self) -> int:
         return self.slots - len(self.jobs)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> int:
         assert self.free
         assert all(other.trial != job.trial for other in self.jobs)
         self.jobs.append(job)
         self.submitted.append(job)
         self.events.append(Started(trial=job.trial, slot=0, time=0.0))
+        return 0
 
     def poll(self, timeout: float) -> list[Event]:
         self.on_poll()

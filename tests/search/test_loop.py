@@ -13,6 +13,7 @@ import pytest
 
 import nas.search.loop as loops
 from nas.errors import RunError
+from nas.search.executors.base import Failed
 from nas.search.run import TRIAL_COLUMNS
 from tests.search.fakes import MANY, THREE, Clock, FakeExecutor, a_loop, accuracy_of, measured, run_loop, settled
 
@@ -212,6 +213,36 @@ def test_core_hours_are_those_of_all_cores(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(slots=2, clock=clock, seconds=1.0), settled(budget="60cpusec"), clock=clock)
     assert 55 <= loop.meter.spent("cpu") <= 65
     assert 28 <= loop.meter.spent("wall") <= 35
+
+
+class Uneven(FakeExecutor):
+    """Slots as joined machines have them: the trial's number tells which it gets, one of 1, 2 or 4 cores."""
+
+    @property
+    def resources(self):
+        return [replace(slot, fraction=2.0**i) for i, slot in enumerate(super().resources)]
+
+    def submit(self, job):
+        super().submit(job)
+        return job.trial % 3
+
+
+def test_a_job_is_charged_for_the_slot_that_it_got(tmp_path):
+    clock, held = Clock(), Counter()
+
+    class Watched(Uneven):
+        def poll(self, timeout):
+            for job in self.jobs:
+                held["cpu"] += 2.0 ** (job.trial % 3) * self.seconds
+            return super().poll(timeout)
+
+    executor = Watched(slots=3, clock=clock, seconds=1.0)
+    loop = run_loop(tmp_path, executor, settled(budget="600cpusec"), clock=clock)
+    assert len(executor.submitted) > 20
+    assert loop.meter.spent("cpu") == pytest.approx(held["cpu"])
+    assert loop.meter.spent("cpu") <= 600 + 7
+    assert loop.cost == 4.0, "room is kept for the dearest slot"
+
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -458,6 +489,53 @@ def test_a_candidate_whose_worker_dies_is_tried_once_more(tmp_path):
     assert loop.study.records[1].state == "completed"
     assert (loop.study.records[2].state, loop.study.records[2].reason) == ("failed", "died: the worker process ended by SIGKILL")
     assert loop.meter.spent("trials") == 10
+
+
+class Leaving(FakeExecutor):
+    """A machine whose first job takes its slot along, for ``away`` polls."""
+
+    away = 0
+
+    @property
+    def free(self):
+        return 0 if self.away or self.closed else super().free
+
+    def poll(self, timeout):
+        self.away = max(0, self.away - 1)
+        return super().poll(timeout)
+
+
+def test_a_candidate_whose_machine_has_gone_waits_for_another(tmp_path):
+    executor = Leaving()
+
+    def outcome(job):
+        if len(executor.submitted) == 1:
+            executor.away = 3
+            raise RuntimeError("died: the loss of its machine")
+        return accuracy_of(job)
+
+    executor.outcome = outcome
+    loop = run_loop(tmp_path, executor)
+    assert executor.submitted[0].trial == executor.submitted[1].trial
+    assert Counter(r.state for r in loop.study.records if r.state != "duplicate") == {"completed": 10}
+    assert loop.meter.spent("trials") == 10
+
+
+def test_a_machine_lost_at_the_very_end_masks_no_error_and_begins_nothing(tmp_path):
+    class Ending(Leaving):
+        def poll(self, timeout):
+            raise RunError("a worker cannot start")
+
+        def close(self, grace=0.0):
+            jobs = [*self.jobs]
+            super().close(grace)
+            return [Failed(trial=job.trial, kind="died", reason="its machine", seconds=1.0) for job in jobs]
+
+    executor = Ending()
+    with pytest.raises(RunError, match="a worker cannot start"):
+        run_loop(tmp_path, executor)
+    assert len(executor.submitted) == 1
+    assert [trial.state for trial in stored(tmp_path)] == [optuna.trial.TrialState.RUNNING]
 
 
 def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from nas.search.budget import parse_budget
+
 if TYPE_CHECKING:
     from nas.search.config import SearchConfig
     from nas.search.executors.base import Executor
@@ -83,9 +85,9 @@ def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
 def default_workers(config: SearchConfig, device: str) -> int:
     """As many trials at a time as the machine or the (connected) cluster has room for. Raises UsageError for none."""
     if config.engine == "ray":
-        from nas.search.executors.ray import capacity
+        from nas.search.executors.ray import room_for
 
-        return max(1, capacity(ask_of(config, device))[0])
+        return room_for(ask_of(config, device))
     from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
 
     threads = None if config.cpus_per_trial is None else max(1, int(config.cpus_per_trial))
@@ -94,9 +96,26 @@ def default_workers(config: SearchConfig, device: str) -> int:
 
 
 def cluster_device(config: SearchConfig) -> str | None:
-    """cuda when the connected cluster has GPUs for trials, cpu when not; None for the local engine, whose own it is."""
+    """cuda when the connected cluster has GPUs for trials, cpu when not; None for the local engine, whose own it is.
+
+    Raises UsageError when the configuration asks for GPUs, and no node has them, nor are they waited for (``workers``).
+    """
     if config.engine != "ray":
         return None
-    from nas.search.executors.ray import Ask, capacity
+    from nas.search.executors.ray import Ask, capacity, room_for
 
-    return "cuda" if config.gpus_per_trial != 0 and capacity(Ask(cpus=0, gpus=config.gpus_per_trial or 1.0))[0] else "cpu"
+    if config.gpus_per_trial == 0:
+        return "cpu"
+    ask = Ask(cpus=0, gpus=config.gpus_per_trial or 1.0)
+    if config.gpus_per_trial is None and parse_budget(config.budget).limit("gpu") is None:
+        return "cuda" if capacity(ask)[0] else "cpu"
+    if not config.workers:
+        room_for(ask)
+    return "cuda"
+
+
+def check_elsewhere(config: SearchConfig, device: str) -> None:
+    """Raises UsageError when no node of the connected cluster is what ``target`` names."""
+    from nas.search.executors.ray import room_for
+
+    room_for(ask_of(config, device, "measure"), hint=f"Name a node to measure on that is there now; target={config.target}.")

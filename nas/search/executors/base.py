@@ -32,7 +32,7 @@ class Resources:
     """What one slot holds.
 
     ``device`` names it for people and records (``cpu``, ``cuda:1``; the job itself sees its GPU as ``cuda:0``);
-    ``fraction`` is the slot's part of that device (0.5: two slots on one GPU, 2.0: one slot on two GPUs), so
+    ``fraction`` is how many of them it holds, GPUs or cores (0.5: two slots on one GPU, 2.0: one slot on two GPUs), so
     ``fraction * seconds`` is what a job costs in device-seconds. ``gpus`` are the ids that the job sees, ``cpus`` the
     cores it may run on (empty: any), ``threads`` what numeric libraries may use.
     """
@@ -121,8 +121,8 @@ class Executor(ABC):
         """Slots that can take a job now."""
 
     @abstractmethod
-    def submit(self, job: Job) -> None:
-        """Gives a job to a free slot and returns at once.
+    def submit(self, job: Job) -> int:
+        """Gives a job to a free slot and returns at once, with the slot (index into ``resources``).
 
         Raises RunError without a free slot, or when the trial already runs, and UsageError for a payload that is not
         plain; nothing has been started then.

@@ -57,7 +57,7 @@ class LocalExecutor(WorkerPool):
             self._door.setblocking(False)
             self._selector.register(self._door, selectors.EVENT_READ, self._open_door)
             self._rouse = rouse
-            endpoint.serve(task, preload, lambda: rouse.sendall(b"."))
+            endpoint.serve(task, preload, self._resources[0].kind, lambda: rouse.sendall(b"."))
 
     def _open_door(self) -> None:
         """Gives those who have joined a slot: that of one who has gone, or a new one."""

@@ -103,7 +103,7 @@ class WorkerPool(Executor):
     def free(self) -> int:
         return 0 if self._closed else sum(1 for _ in self._open_slots())
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> int:
         line = encode({"is": "job", "trial": job.trial, "payload": job.payload}, where=f"payload of trial {job.trial}")
         if self._slot_of(job.trial) is not None:
             raise RunError("the trial is running already", where=f"trial {job.trial}")
@@ -114,6 +114,7 @@ class WorkerPool(Executor):
         slot.job, slot.line, slot.stopping, slot.verdict = job, line, False, None
         if slot.ready:
             self._send_job(slot)
+        return slot.index
 
     def poll(self, timeout: float) -> list[Event]:
         deadline = time.monotonic() + timeout

@@ -172,7 +172,7 @@ class RayExecutor(WorkerPool):
         ask: what each slot asks for.
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
-        start_timeout: seconds within which a first slot has to be placed, and a placed worker has to be ready.
+        start_timeout: seconds that the pool waits with no slot placed at all, and for a placed worker to be ready.
 
     Raises RunError when there is no such cluster, UsageError when nothing of it can hold a slot.
     """
@@ -180,7 +180,7 @@ class RayExecutor(WorkerPool):
     def __init__(self, task: str, *, address: str = "auto", workers: int | None = None, ask: Ask | None = None,
                  preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0) -> None:  # fmt: skip
         super().__init__(check_path(task), start_timeout=start_timeout,
-                         log_hint="Ray's logs on its node have what the worker printed.")  # fmt: skip
+                         log_hint="nas and torch have to be installed on every node; Ray's logs there say more.")  # fmt: skip
         self._ask = ask or Ask()
         carried = pieces(carry)
         self._disconnect = connect(address)
@@ -195,9 +195,8 @@ class RayExecutor(WorkerPool):
 
         ray = the_ray()
         fit, free = capacity(self._ask)
-        if workers is None and not fit:
-            raise UsageError(f"no node of the cluster has {self._ask}", got=_has(),
-                             hint="Say workers=N if the cluster grows on demand.")  # fmt: skip
+        if workers is None:
+            room_for(self._ask)
         begin = time.monotonic()
         while free < min(fit, workers or fit) and time.monotonic() - begin < SETTLE_S:
             time.sleep(0.1)  # Actors of a search that has just ended are still leaving.
@@ -213,7 +212,7 @@ class RayExecutor(WorkerPool):
         self._wake.setblocking(False)
         self._waker.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, self._hear)
-        self._begun, self._any = time.monotonic(), False
+        self._placed = time.monotonic()
         for index in range(count):
             self._resources.append(held)
             self._slots.append(Slot(index, self._spawn(), open=index < min(fit, max(free, 1))))
@@ -238,8 +237,29 @@ class RayExecutor(WorkerPool):
             assert isinstance(worker, RayWorker)
             if worker.look():
                 self._listen(slot)
-        if not self._any and time.monotonic() - self._begun > self._start_timeout:
+            if worker.placed and not worker.lost:
+                self._placed = time.monotonic()
+            elif slot.job is not None and not worker.placed:
+                self._move(slot)
+        if time.monotonic() - self._placed > self._start_timeout:
             self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
+
+    def _move(self, slot: Slot) -> None:
+        """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
+        other = next((other for other in self._open_slots() if other.ready), None)
+        if other is not None:
+            other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
+            self._empty(slot)
+            slot.open = False
+            self._send_job(other)
+
+    def stop(self, trial: int) -> None:
+        slot = self._slot_of(trial)
+        if slot is not None and isinstance(slot.worker, RayWorker) and not slot.worker.placed:
+            self._fail(slot, "killed", "stopped before there was a machine for it")  # which may never come
+            slot.open = False
+        else:
+            super().stop(trial)
 
     def _take(self, slot: Slot, message: dict[str, Any]) -> None:
         if message["is"] == "hello":
@@ -249,7 +269,7 @@ class RayExecutor(WorkerPool):
 
     def _greet(self, slot: Slot, hello: dict[str, Any]) -> None:
         assert isinstance(slot.worker, RayWorker)
-        self._any, slot.open, slot.heard, slot.worker.hello = True, True, time.monotonic(), hello
+        slot.open, slot.heard, slot.worker.hello = True, time.monotonic(), hello
         gpus = tuple(hello["gpus"])
         device = f"cuda:{','.join(gpus)}" if gpus else "cpu"
         self._resources[slot.index] = replace(self._resources[slot.index], device=f"{device}@{hello['node']}", gpus=gpus)
@@ -299,6 +319,14 @@ def capacity(ask: Ask) -> tuple[int, int]:
             fit += min((int(node["Resources"].get(name, 0.0) / amount + 1e-6) for name, amount in ask.needs.items()), default=1)
     free = min((int(now.get(name, 0.0) / amount + 1e-6) for name, amount in ask.needs.items()), default=fit)
     return fit, free
+
+
+def room_for(ask: Ask, hint: str | None = "Say workers=N if the cluster grows on demand.") -> int:
+    """How many slots the cluster's nodes can hold. Raises UsageError when none can hold one."""
+    fit, _ = capacity(ask)
+    if not fit:
+        raise UsageError(f"no node of the cluster has {ask}", got=_has(), hint=hint)
+    return fit
 
 
 def _has() -> str:

@@ -144,6 +144,7 @@ class Endpoint:
         self._digest = digest(self._pieces)
         self.joined: SimpleQueue[RemoteWorker] = SimpleQueue()
         self.task: tuple[str, str | None] = ("", None)
+        self.kind = ""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._listener = socket.create_server((host, port), family=family)
@@ -164,9 +165,9 @@ class Endpoint:
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
         return f"nas worker connect={f'[{host}]' if ':' in host else host}:{self.port} token={self.token}"
 
-    def serve(self, task: str, preload: str | None, rouse: Callable[[], None]) -> None:
-        """Begins to listen; ``rouse`` is called, from another thread, when somebody has joined."""
-        self.task, self._rouse = (task, preload), rouse
+    def serve(self, task: str, preload: str | None, kind: str, rouse: Callable[[], None]) -> None:
+        """Begins to listen for slots of a ``kind`` (cpu, gpu); ``rouse`` is called, from another thread, when one has joined."""
+        self.task, self.kind, self._rouse = (task, preload), kind, rouse
         threading.Thread(target=self._accept, daemon=True, name="endpoint").start()
 
     def _accept(self) -> None:
@@ -200,6 +201,9 @@ class Endpoint:
         if wrong := disagreement(guest["versions"], name):
             raise wrong
         held = Resources(**{**guest["resources"], "gpus": tuple(guest["resources"]["gpus"]), "cpus": ()})
+        if held.kind != self.kind:
+            raise UsageError(f"the search trains on {self.kind.upper()}s", got=f"slots with a {held.kind.upper()}",
+                             hint="Join with gpus_per_trial=0." if self.kind == "cpu" else None)  # fmt: skip
         task, preload = self.task
         talk.say(**{"is": "welcome", "proof": proof(self.token, "driver", ours, theirs), "task": task, "preload": preload,
                     "digest": self._digest, "files": [[piece.path, piece.name] for piece in self._pieces]})  # fmt: skip
@@ -218,6 +222,6 @@ class Endpoint:
 
 
 def resources_of(held: Resources) -> Mapping[str, Any]:
-    """What a joining slot says that it holds; of a CPU, its cores."""
-    fraction = held.fraction if held.kind == "gpu" else float(max(1, len(held.cpus)))
-    return {"device": held.device, "kind": held.kind, "fraction": fraction, "gpus": list(held.gpus), "threads": held.threads}
+    """What a joining slot says that it holds."""
+    return {"device": held.device, "kind": held.kind, "fraction": held.fraction, "gpus": list(held.gpus),
+            "threads": held.threads}  # fmt: skip

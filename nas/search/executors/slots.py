@@ -50,8 +50,9 @@ def divide(*, workers: int | None = None, threads: int | None = None, gpus_per_t
 
     ``gpus_per_trial`` None takes one GPU a slot when there are GPUs. Without ``workers`` the devices are filled: as
     many slots as GPU shares, or as cores per ``threads`` (default one). Cores are divided evenly, and shared only
-    when there are more slots than cores; ``threads`` None uses all cores of a slot. Raises UsageError when the
-    machine does not have what is asked for.
+    when there are more slots than cores; ``threads`` None uses all cores of a slot. A slot on the CPU is charged for
+    as many cores as ``threads`` asks for, at most (and without it) its even part of what the machine and the ``quota`` have.
+    Raises UsageError when the machine does not have what is asked for.
     """
     for name, number in (("workers", workers), ("threads", threads)):
         if number is not None and number < 1:
@@ -60,7 +61,7 @@ def divide(*, workers: int | None = None, threads: int | None = None, gpus_per_t
     share = (1.0 if gpus else 0.0) if gpus_per_trial is None else gpus_per_trial
     if not share:
         count = workers or max(1, int(cores // (threads or 1)))
-        held = [Resources(device="cpu", kind="cpu", fraction=1 / count)] * count
+        held = [Resources(device="cpu", kind="cpu", fraction=min(threads or cores, cores / count))] * count
     else:
         held = _gpu_shares(gpus, share)
         count = workers or len(held)

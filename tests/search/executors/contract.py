@@ -84,12 +84,12 @@ class ExecutorContract:
 
     def test_every_slot_works(self, make: Open) -> None:
         executor = make(2)
-        executor.submit(job(1, "until_stopped"))
-        executor.submit(job(2, "until_stopped"))
+        given = {trial: executor.submit(job(trial, "until_stopped")) for trial in (1, 2)}
         assert executor.free == 0
         events = wait(executor, lambda seen: {type(e) for e in seen if e.trial == 1} == {Started, Progress}
                       and {type(e) for e in seen if e.trial == 2} == {Started, Progress})  # fmt: skip
-        assert {event.slot for event in events if isinstance(event, Started)} == {0, 1}
+        assert {event.trial: event.slot for event in events if isinstance(event, Started)} == given
+        assert set(given.values()) == {0, 1}
 
     def test_keeps_its_workers_warm(self, make: Open) -> None:
         _, ended = run_all(make(), *(job(trial, "report", steps=0) for trial in range(3)))

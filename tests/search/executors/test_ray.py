@@ -13,7 +13,7 @@ import pytest
 from nas.errors import RunError, UsageError
 from nas.search.executors import far
 from nas.search.executors import ray as engine
-from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.base import Failed, Finished, Job, Progress, Started
 from nas.search.executors.ray import Ask, RayExecutor
 from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
 
@@ -32,7 +32,9 @@ def cluster() -> Iterator[None]:
 @pytest.mark.slow  # a minute: every executor waits for its actors
 class TestRayExecutor(ExecutorContract):
     def open(self, slots: int) -> RayExecutor:
-        return RayExecutor(TASK, workers=slots, ask=Ask(cpus=0.5))
+        executor = RayExecutor(TASK, workers=slots, ask=Ask(cpus=0.5))
+        wait(executor, lambda events: all(executor.hello(slot) for slot in range(slots)))
+        return executor
 
 
 def test_a_search_on_ray(tmp_path):
@@ -86,6 +88,27 @@ def test_waiting_for_a_cluster_to_grow_ends():
         assert executor.free == 0
         with pytest.raises(RunError, match=r"the cluster gave no room for 64 CPU in 0\.5 s"):
             wait(executor, bool)
+
+
+def test_a_job_whose_slot_gets_no_machine_goes_to_another_slot_and_can_be_stopped():
+    bench = Ask(cpus=0, resources={"bench": 1})
+    with RayExecutor(TASK, workers=2, ask=bench) as executor:
+        executor._slots[1].open = True  # as when the cluster has not told yet that others took the room
+        given = {executor.submit(job(trial, "until_stopped")): trial for trial in (1, 2)}
+        placed = next(iter(event.trial for event in wait(executor, bool) if isinstance(event, Started)))
+        waiting = next(trial for trial in given.values() if trial != placed)
+        executor.stop(placed)
+        assert isinstance(ends(wait(executor, ends))[placed], Finished)
+        wait(executor, lambda events: any(event.trial == waiting for event in events))
+        executor.stop(waiting)
+        assert isinstance(ends(wait(executor, ends))[waiting], Finished)
+        executor._slots[1].open = True
+        executor.submit(job(3, "until_stopped"))
+        executor.submit(job(4, "until_stopped"))
+        executor.stop(4)
+        end = ends(wait(executor, ends))[4]
+        assert isinstance(end, Failed)
+        assert (end.kind, end.reason) == ("killed", "stopped before there was a machine for it")
 
 
 @pytest.mark.parametrize("words", [{"gpus": 1.5}, {"gpus": -1}, {"cpus": -1}])

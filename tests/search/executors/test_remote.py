@@ -165,6 +165,7 @@ def test_a_frozen_machine_is_lost(monkeypatch):
     [
         ({"token": "another-token-altogether"}, "the token is not this search's"),
         ({"version": "9.9"}, "different versions"),
+        ({"slot": Resources(device="cuda:0", kind="gpu", fraction=1.0)}, "the search trains on CPUs"),
     ],
 )
 def test_who_does_not_fit_is_told(said, words, monkeypatch):
@@ -173,7 +174,7 @@ def test_who_does_not_fit_is_told(said, words, monkeypatch):
         if "version" in said:
             monkeypatch.setattr(far, "versions", lambda: {"nas": said["version"]})
         with pytest.raises(RunError, match=words):
-            join((endpoint.host, endpoint.port), said.get("token", endpoint.token), [SLOT], output=2)
+            join((endpoint.host, endpoint.port), said.get("token", endpoint.token), [said.get("slot", SLOT)], output=2)
         assert executor.poll(0.1) == []
         assert len(executor.resources) == 1
 

@@ -23,7 +23,7 @@ def test_cores_are_divided_evenly_and_completely(cores, workers, threads):
         assert threads or all(slot.threads <= len(slot.cpus) for slot in slots)
     assert {slot.threads for slot in slots} == {threads or max(1, cores // len(slots))}
     assert all(slot.kind == slot.device == "cpu" and slot.gpus == () for slot in slots)
-    assert sum(slot.fraction for slot in slots) == pytest.approx(1)
+    assert sum(slot.fraction for slot in slots) == pytest.approx(min(cores, len(slots) * (threads or cores)))
 
 
 @given(gpus=st.integers(1, 9), share=st.sampled_from([0.1, 0.25, 0.3, 1 / 3, 0.5, 0.7, 1, 2, 3]))
