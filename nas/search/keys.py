@@ -17,7 +17,7 @@ KEYS = {
     "endpoint": "HOST:PORT on which `nas worker` may join this search; loopback unless HOST says otherwise",
     "workers": "trials at a time (default: as many as the devices have room for)",
     "gpus_per_trial": "GPUs a trial holds: 0.5 for two trials on a GPU, 2 for two GPUs each (default 1 where there are any)",
-    "cpus_per_trial": "CPU cores a trial holds (default: its share of the machine; on Ray 1)",
+    "cpus_per_trial": "CPU cores a trial holds, and threads it has (default 1; beside a GPU its share of the cores)",
     "trial_timeout": "a trial that says nothing for this long is ended: 10min, 1h (default: by the planned epoch)",
     "epochs": "epochs a candidate is trained (default: what the budget allows)",
     "batch_size": "training batch size (default: by data and device)",

@@ -63,9 +63,16 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     endpoint = None if config.endpoint is None else Endpoint.open(config.endpoint, carry=carry)
     if endpoint is not None:
         say(f"other machines join with: {endpoint.command}")
-    threads = None if config.cpus_per_trial is None else max(1, int(config.cpus_per_trial))
+    threads = threads_of(config, device)
     return LocalExecutor(task, workers=workers, threads=threads, gpus_per_trial=share, preload=preload, log=log,
                          endpoint=endpoint)  # fmt: skip
+
+
+def threads_of(config: SearchConfig, device: str) -> int | None:
+    """Threads of a worker: on CPUs one, for a second slows small kernels, unless more cores were asked for."""
+    if config.cpus_per_trial is not None:
+        return max(1, int(config.cpus_per_trial))
+    return 1 if device == "cpu" else None
 
 
 def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
@@ -90,7 +97,7 @@ def default_workers(config: SearchConfig, device: str) -> int:
         return room_for(ask_of(config, device))
     from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
 
-    threads = None if config.cpus_per_trial is None else max(1, int(config.cpus_per_trial))
+    threads = threads_of(config, device)
     share, gpus = (0.0, ()) if device == "cpu" else (config.gpus_per_trial, visible_gpus())
     return len(divide(threads=threads, gpus_per_trial=share, gpus=gpus, cpus=usable_cpus(), quota=cpu_quota()))
 
