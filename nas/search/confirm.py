@@ -44,7 +44,8 @@ def confirm(loop: SearchLoop) -> None:
                     "median_ms": result["metrics"]["latency"], "low_ms": result["latency_low_ms"],
                     "high_ms": result["latency_high_ms"]}  # fmt: skip
 
-        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=1.0, what="front measured again")
+        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=one_measurement(loop),
+                 what="front measured again")  # fmt: skip
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
         loop.meter.count()
@@ -72,6 +73,11 @@ def full_training(loop: SearchLoop) -> float:
     """Seconds that a whole training takes: the longest of the front's, or the plan's estimate."""
     known = [r.attrs["seconds"] for r in loop.front.members if "seconds" in r.attrs]
     return max(known, default=loop.plan.epoch_s * loop.plan.recipe.epochs)
+
+
+def one_measurement(loop: SearchLoop) -> float:
+    """Seconds that a measurement takes: the longest of the front's."""
+    return max((r.attrs["measure_s"] for r in loop.front.members if "measure_s" in r.attrs), default=1.0)
 
 
 def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, executor: Executor,

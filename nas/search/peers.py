@@ -10,7 +10,7 @@ from typing import Any
 from nas.errors import NasError
 from nas.net.graph import Size
 from nas.net.lower import lower
-from nas.search.confirm import Extra, full_training, run_jobs
+from nas.search.confirm import Extra, full_training, one_measurement, run_jobs
 from nas.search.loop import SearchLoop
 from nas.search.settled import size_words
 from nas.space.library import bundled_architectures
@@ -42,7 +42,8 @@ def train_peers(loop: SearchLoop) -> None:
 
     if loop.payload["measure"]:
         run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": {"do": "measure"}}) for p in todo], measured,
-                 executor=loop.measurer, at_once=1, share=shares.before_final, seconds=1.0, what="peers measured")  # fmt: skip
+                 executor=loop.measurer, at_once=1, share=shares.before_final, seconds=one_measurement(loop),
+                 what="peers measured")  # fmt: skip
     stage = {"do": "train", "epochs": loop.plan.recipe.epochs}
     run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": stage}) for p in todo], trained, executor=loop.executor,
              share=shares.before_final, seconds=full_training(loop), what="peers trained")  # fmt: skip
