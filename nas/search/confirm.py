@@ -95,7 +95,7 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                 running[number] = extra
                 slot = executor.submit(_job(loop, number, extra))
                 loop.meter.begin(number, *slot_of(executor, slot), expected=seconds)
-            if not running:
+            if not running and (over or executor.free):
                 break
             if over:
                 for trial in running:

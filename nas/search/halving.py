@@ -8,6 +8,7 @@ so many candidates wait for a promotion as checkpoints are to be kept for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,10 +24,14 @@ WAITING = 64
 """Candidates that wait for a promotion at a rung, each with a checkpoint on disk; of more the worst are given up."""
 
 
-def rungs_of(epochs: int, eta: int = ETA) -> tuple[int, ...]:
-    """Epochs at which candidates are compared, the last one all of them: 9 epochs give 1, 3, 9; 10 give 2, 4, 10."""
+def rungs_of(epochs: int, eta: int = ETA, expected: int | None = None) -> tuple[int, ...]:
+    """Epochs at which candidates are compared, the last one all of them: 9 epochs give 3, 9; 10 give 2, 4, 10.
+
+    Only so many that of the ``expected`` candidates some reach the last: each is reached by one in ``eta``.
+    """
+    most = max(1, int(math.log(max(expected or eta**9, 1), eta)) - 1)
     rungs = [epochs]
-    while rungs[-1] > eta:
+    while rungs[-1] > eta and len(rungs) <= most:
         rungs.append(-(-rungs[-1] // eta))
     return tuple(reversed(rungs))
 
@@ -48,9 +53,10 @@ class Rung:
 class Halving:
     """Says which candidates go on. Candidates are known by their numbers."""
 
-    def __init__(self, objectives: Sequence[Objective], epochs: int, *, eta: int = ETA, waiting: int = WAITING) -> None:
+    def __init__(self, objectives: Sequence[Objective], epochs: int, *, eta: int = ETA, waiting: int = WAITING,
+                 expected: int | None = None) -> None:  # fmt: skip
         self.objectives, self.eta, self.waiting = tuple(objectives), eta, waiting
-        *below, self.epochs = rungs_of(epochs, eta)
+        *below, self.epochs = rungs_of(epochs, eta, expected)
         self.rungs = [Rung(epochs) for epochs in below]
 
     def first(self) -> int:

@@ -215,7 +215,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             records=[r for r in study.records if r.state != "running"]))  # fmt: skip
         with view() as show:
             loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=apart_from, meter=meter, folder=folder,
-                              plan=plan, payload=payload, view=show, rules=rules_of(settled, heard))  # fmt: skip
+                              plan=plan, payload=payload, view=show, rules=rules_of(settled, heard, expected))  # fmt: skip
             loop.run()
             shares = settled.shares
             for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):
@@ -249,11 +249,13 @@ def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[t
             folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
 
 
-def rules_of(settled: Settled, callbacks: Callbacks | None = None) -> Rules:
+def rules_of(settled: Settled, callbacks: Callbacks | None = None, expected: int | None = None) -> Rules:
     """What the search does beside its strategy."""
     config, shares = settled.config, settled.shares
     random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
-    halving = Halving(settled.objectives, settled.plan.recipe.epochs) if config.early_stopping == "asha" else None
+    halving = None
+    if config.early_stopping == "asha":
+        halving = Halving(settled.objectives, settled.plan.recipe.epochs, expected=expected)
     return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
                  foresight=Foresight(), callbacks=callbacks)
 
