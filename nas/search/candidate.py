@@ -27,6 +27,7 @@ class Candidate:
     record: Record
     architecture: Architecture
     graph: Graph
+    stage: Stage = "measure"
     phase: str = "waiting"
     epoch: int = 0
     trained: int = 0

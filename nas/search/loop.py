@@ -310,7 +310,7 @@ class SearchLoop:
         device, cost = slot_of(executor, slot)
         self.cost = max(self.cost, cost) if device == self.device and stage == "train" else self.cost
         self.meter.begin(number, device, cost, expected=max(0.0, self.expected_s - candidate.seconds))
-        candidate.phase, candidate.since = "starting", self.meter.now()
+        candidate.stage, candidate.phase, candidate.since = stage, "starting", self.meter.now()
         self.running[number] = candidate
 
     def _listen(self, seconds: float) -> None:
@@ -330,7 +330,7 @@ class SearchLoop:
             return
         match event:
             case Started():
-                measuring = self.payload["measure"] and "latency" not in candidate.metrics
+                measuring = candidate.stage == "measure"
                 candidate.phase = "measuring" if measuring else "training"
                 candidate.device = (self.measurer if measuring else self.executor).resources[event.slot].device
             case Progress(values=values):
@@ -368,10 +368,12 @@ class SearchLoop:
         if refused:
             self.refused += 1
             return self._end(candidate, "stopped", reason=f"not measured: {refused}", unfinished=True)
-        if "accuracy" not in candidate.metrics and not stopped:
-            return self._measured(candidate)
         if stopped:
             return self._give_up(candidate)
+        if candidate.stage == "measure":
+            return self._measured(candidate)
+        if "accuracy" not in candidate.metrics:
+            return self._end(candidate, "failed", reason="its training told no accuracy")
         candidate.trained = result["epochs"]
         if candidate.trained >= self.plan.recipe.epochs or self.halving is None:
             return self._end(candidate, "completed")

@@ -23,11 +23,11 @@ def outcome(job: Any) -> dict[str, Any]:
     quality = (sum(map(ord, page)) % 97) / 97 - 0.1 * (job.trial % 2)
     latency = 1.0 + (len(page) * 31 + job.trial * 7) % 40 / 10
     accuracy = round(IMAGES * min(0.99, 0.6 + 0.3 * quality)) / IMAGES
-    return {
-        "val_accuracy": accuracy, "latency_ms": latency, "latency_low_ms": latency * 0.98, "latency_high_ms": latency * 1.03,
-        "curve": [accuracy / 2, accuracy], "epochs": 2, "train_s": 0.25, "measure_s": 0.125, "stopped": False,
-        "phase": "baseline" if job.trial % 2 else "search",
-    }  # fmt: skip
+    if job.payload["stage"]["do"] == "measure":
+        return {"metrics": {"latency": latency}, "latency_low_ms": latency * 0.98, "latency_high_ms": latency * 1.03,
+                "measure_s": 0.125}  # fmt: skip
+    return {"metrics": {"accuracy": accuracy}, "curve": [accuracy / 2, accuracy], "epochs": 2, "train_s": 0.25,
+            "phase": "baseline" if job.trial % 2 else "search"}  # fmt: skip
 
 
 def scripted_run(folder: Path, trials: int = 30, outcome: Any = outcome, **words: Any) -> str:
@@ -43,7 +43,7 @@ def scripted_run(folder: Path, trials: int = 30, outcome: Any = outcome, **words
         study.set_metadata(
             val_images=IMAGES, test_images=100,
             repeats={str(n): [0.5, 0.7] for n in done[:1]},
-            final={str(n): {"accuracy": study.records[n].metrics["accuracy"] + 0.05, "test_accuracy": 0.8} for n in done},
+            final={str(n): {"val_accuracy": study.records[n].metrics["accuracy"] + 0.05, "test_accuracy": 0.8} for n in done},
             peers=[{"name": HOSTILE, "accuracy": 0.7, "latency_ms": 2.0, "num_params": 1000, "macs": 10_000}],
         )  # fmt: skip
     return str(folder)
