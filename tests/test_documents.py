@@ -66,7 +66,7 @@ SMALLER = {
     "budget=1min": "budget=3trials,40s", "budget=2min": "budget=9trials,40s", "budget=3min": "budget=3trials,40s",
     "budget=2h": "budget=40s", "budget=8h": "budget=15s", "budget=+10min": "budget=+2trials", "budget=+30s": "budget=+5s",
     "deploy=repeats=6,filters=32": "deploy=repeats=1,filters=4", "deploy=input=3x224x224": "deploy=input=1x32x32",
-    "--nproc_per_node=8": "--nproc_per_node=1", "trial=17": "trial=0", "members=8": "members=2", "networks=10": "networks=1",
+    "--nproc_per_node=8": "--nproc_per_node=1", "trial=17": "trial=0", "members=8": "members=2",
     "NAME": "my_net.yaml", "NET": "my_net.yaml",
     # a busy machine gives no latency, so what later commands need does not depend on one
     "constraint=latency<=1ms": "constraint=num_params<=1M", "constraint=latency<=5ms": "constraint=num_params<=1M",

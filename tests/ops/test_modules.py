@@ -221,7 +221,7 @@ def test_an_axis_of_one_window_is_not_shifted() -> None:
 def test_relative_attention_is_its_definition(kind: str) -> None:
     """Bias b[dy + H - 1, dx + W - 1] for query and key at displacement (dy, dx)."""
     size = (3, 3) if kind == "window" else (2, 3)
-    layer = (WindowAttention(4, size, 2, 3) if kind == "window" else RelativeAttention(4, size, 4, 2)).double()
+    layer = (WindowAttention(4, size, 2, 3) if kind == "window" else RelativeAttention(4, size, 4, 4, 2)).double()
     nn.init.normal_(layer.bias)
     x = torch.randn(1, 4, *size, dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2)
