@@ -29,7 +29,6 @@ from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.shares import Shares
 from nas.search.study import UNFINISHED, Draft, Record, SearchStudy, State
 from nas.space.decide import Decisions
-from nas.space.search_space import Architecture
 from nas.space.unparse import to_page
 
 UNPRODUCTIVE = 300
@@ -245,8 +244,8 @@ class SearchLoop:
         self.study.note(record.number, retried=True)
         return self._begin(self._candidate(record))
 
-    def _candidate(self, record: Record, architecture: Architecture | None = None) -> Candidate:
-        architecture = architecture or self.study.space.architecture(record.decisions)
+    def _candidate(self, record: Record) -> Candidate:
+        architecture = self.study.space.architecture(record.decisions)
         return Candidate(record=record, architecture=architecture, graph=lower(architecture, self.plan.deploy))
 
     def _admit(self, draft: Draft, attrs: Mapping[str, Any]) -> None:

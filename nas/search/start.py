@@ -256,8 +256,9 @@ def rules_of(settled: Settled, callbacks: Callbacks | None = None, expected: int
     halving = None
     if config.early_stopping == "asha":
         halving = Halving(settled.objectives, settled.plan.recipe.epochs, expected=expected)
+    limited = any(limit.metric == "latency" and limit.op == "<=" for limit in settled.constraints)
     return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
-                 foresight=Foresight(), callbacks=callbacks)
+                 foresight=Foresight() if limited else None, callbacks=callbacks)
 
 
 def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:
