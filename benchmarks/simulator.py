@@ -40,9 +40,10 @@ from nas.net.graph import Size
 from nas.search.budget import Meter, parse_budget
 from nas.search.config import SearchConfig
 from nas.search.executors.base import Job
-from nas.search.loop import SearchLoop, row_of
+from nas.search.ledger import Ledger
+from nas.search.loop import SearchLoop
 from nas.search.planner import Plan
-from nas.search.run import TRIAL_COLUMNS, RunFolder
+from nas.search.run import RunFolder
 from nas.search.samplers import choose_strategy
 from nas.search.settled import Settled
 from nas.search.shares import Shares
@@ -126,11 +127,11 @@ def a_loop(setting: Setting, path: Path, clock: VirtualClock, on_submit: Callabl
         study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name="simulated")
         meter = Meter.from_mapping(parse_budget(settled.config.budget), study.spent, clock)
         sampler, _ = choose_strategy(setting.strategy, settled.space, settled.objectives, meter.budget, 0)
-        run.write_table(run.trials, TRIAL_COLUMNS, [row_of(r) for r in study.records if r.state != "running"])
         executor = VirtualExecutor(clock, setting.workers, pretend(lambda: study, setting), reports=setting.epochs,
                                    on_submit=lambda: on_submit(study))  # fmt: skip
-        yield SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=run, plan=settled.plan,
-                         payload=payload_of(settled, run), view=lambda status: None, rules=rules_of(settled))  # fmt: skip
+        ledger = Ledger(study, meter, run, settled.plan.deploy)
+        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, plan=settled.plan, payload=payload_of(settled, run),
+                         view=lambda status: None, rules=rules_of(settled))  # fmt: skip
 
 
 class Marks:
@@ -164,10 +165,11 @@ def simulate(setting: Setting, path: Path) -> Row:
         assert isinstance(executor, VirtualExecutor)
         clock.stop()
         return {
-            **told(setting), "stored": len(records), "completed": loop.counts["completed"], "busy": round(executor.busy(), 5),
+            **told(setting), "stored": len(records), "completed": loop.ledger.counts["completed"],
+            "busy": round(executor.busy(), 5),
             "trials_per_s": round(len(records) / clock(), 2), "driver_ms": round(1e3 * clock.driver_s / len(records), 3),
             "rss_mb": round((rss() - before) / 2**20, 1), "file_mb": round(loop.folder.study.stat().st_size / 2**20, 1),
-            "wall_s": round(time.perf_counter() - begun, 1), "front": len(loop.front.members), "ended": loop.message,
+            "wall_s": round(time.perf_counter() - begun, 1), "front": len(loop.ledger.front.members), "ended": loop.message,
             "marks": {mark: round(value, 3) for mark, value in marks.rows().items()},
         }  # fmt: skip
 

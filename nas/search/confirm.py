@@ -13,7 +13,7 @@ from typing import Any
 
 from nas.search.executors.base import Executor, Failed, Finished, Job, Progress
 from nas.search.interrupt import on_interrupt
-from nas.search.loop import SearchLoop, dearest, slot_of
+from nas.search.loop import SearchLoop
 from nas.search.study import Record
 from nas.space.unparse import to_page
 
@@ -32,8 +32,8 @@ class Extra:
 
 def confirm(loop: SearchLoop) -> None:
     """Measure and train the front again, as far as its share of the budget goes. Ends early on Ctrl-C."""
-    checks, share = loop.front.checks, loop.rules.shares.before_final
-    members = loop.front.members
+    checks, share = loop.ledger.front.checks, loop.rules.shares.before_final
+    members = loop.ledger.front.members
     if loop.payload["measure"]:
         todo = [Extra(str(r.number), page_of(loop, r), {"stage": {"do": "measure"}})
                 for r in members[:MEASURED] if r.number not in checks.again]  # fmt: skip
@@ -54,12 +54,12 @@ def confirm(loop: SearchLoop) -> None:
 
     todo = list(_repeats(loop, members[:TRAINED]))
     run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=full_training(loop), what="best trained again")
-    loop.front.write(loop.study.space, loop.plan.deploy)
+    loop.ledger.write_front()
 
 
 def _repeats(loop: SearchLoop, members: Iterable[Record]) -> Iterable[Extra]:
     """Every member once before any twice."""
-    done = loop.front.checks.repeats
+    done = loop.ledger.front.checks.repeats
     epochs = loop.plan.recipe.epochs
     for turn in range(1, SEEDS + 1):
         for record in members:
@@ -71,13 +71,13 @@ def _repeats(loop: SearchLoop, members: Iterable[Record]) -> Iterable[Extra]:
 
 def full_training(loop: SearchLoop) -> float:
     """Seconds that a whole training takes: the longest of the front's, or the plan's estimate."""
-    known = [r.attrs["seconds"] for r in loop.front.members if "seconds" in r.attrs]
+    known = [r.attrs["seconds"] for r in loop.ledger.front.members if "seconds" in r.attrs]
     return max(known, default=loop.plan.epoch_s * loop.plan.recipe.epochs)
 
 
 def one_measurement(loop: SearchLoop) -> float:
     """Seconds that a measurement takes: the longest of the front's."""
-    return max((r.attrs["measure_s"] for r in loop.front.members if "measure_s" in r.attrs), default=1.0)
+    return max((r.attrs["measure_s"] for r in loop.ledger.front.members if "measure_s" in r.attrs), default=1.0)
 
 
 def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, executor: Executor,
@@ -85,22 +85,23 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
     """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``."""
     waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
     total, number, ended = len(waiting), len(loop.study.records), 0
-    device, cost = dearest(executor)
+    largest = executor.largest
     with on_interrupt(loop.interrupt):
         while (waiting or running) and not loop.interrupted:
             over = loop.meter.exhausted(share) is not None
             while (waiting and not over and executor.free and len(running) < (at_once or total)
-                   and loop.meter.can_start(seconds, device, cost, share=share, open_trials=len(running))):  # fmt: skip
+                   and loop.meter.can_start(seconds, largest.kind, largest.fraction, share=share,
+                                            open_trials=len(running))):  # fmt: skip
                 number, extra = number + 1, waiting.popleft()
                 running[number] = extra
-                slot = executor.submit(_job(loop, number, extra))
-                loop.meter.begin(number, *slot_of(executor, slot), expected=seconds)
+                held = executor.resources[executor.submit(_job(loop, number, extra))]
+                loop.meter.begin(number, held.kind, held.fraction, expected=seconds)
             if not running and (over or executor.free):
                 break
             if over:
                 for trial in running:
                     executor.stop(trial)
-            loop.save_often()
+            loop.ledger.save_often()
             loop.tell(f"{what}: {ended} of {total}", "; ".join(seen[trial] for trial in running if trial in seen))
             for event in executor.poll(0.2):
                 if event.trial in running and isinstance(event, Progress):
@@ -111,17 +112,18 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                     loop.folder.drop_checkpoint(event.trial)
                     if isinstance(event, Finished):
                         done(extra, event.result)
-                        loop.save_checks()
+                        loop.ledger.save_checks()
                     else:
-                        loop.remark(f"{what}: {extra.name} failed: {event.reason}")
+                        loop.ledger.remark(f"{what}: {extra.name} failed: {event.reason}")
     if waiting and not loop.interrupted:
-        (loop.log.warning if ended else loop.remark)(f"{what}: the budget had no room for {len(waiting)} of {total}")
+        tell = loop.ledger.log.warning if ended else loop.ledger.remark
+        tell(f"{what}: the budget had no room for {len(waiting)} of {total}")
     if loop.interrupted:
         loop.message = f"interrupted ({what}: {ended} of {total}): everything finished is saved"
         loop.close()
         for number in running:
             loop.meter.end(number)
-    loop.save()
+    loop.ledger.save()
     loop.tell("")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
-from nas.search.loop import SearchLoop, dearest
+from nas.search.loop import SearchLoop
 from nas.search.run import RunFolder
 from nas.search.study import Record
 
@@ -19,19 +19,19 @@ LEAST_S = 5.0
 
 def train_finals(loop: SearchLoop) -> None:
     """Train the members that the shares ask for, side by side as far as there are slots, until the budget is spent."""
-    checks, wanted = loop.front.checks, loop.rules.shares.members
-    members = [record for record in loop.front.members if record.number not in checks.final]
+    checks, wanted = loop.ledger.front.checks, loop.rules.shares.members
+    members = [record for record in loop.ledger.front.members if record.number not in checks.final]
     members.sort(key=lambda record: not final_folder(loop.folder, record.number).exists())  # what was begun is gone on with
     todo = members[: wanted - len(checks.final)]
     if not todo:
         return
     seconds = seconds_each(loop, loop.executor, len(todo))
     if seconds < LEAST_S:
-        return loop.remark(f"no final training: {max(0.0, seconds):.1f} s a network are left of the budget")
+        return loop.ledger.remark(f"no final training: {max(0.0, seconds):.1f} s a network are left of the budget")
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
         if result.get("stopped"):
-            loop.remark(f"the budget ended before the final training of trial {extra.name}; a larger one goes on with it")
+            loop.ledger.remark(f"the budget ended before the final training of trial {extra.name}; a larger one goes on with it")
         else:
             checks.final[int(extra.name)] = {key: value for key, value in result.items() if key != "metrics"}
 
@@ -53,10 +53,10 @@ def final_folder(run: RunFolder, trial: int) -> Path:
 
 def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
     """Wall seconds that the rest of the budget has for each of so many trainings, less a little for beginning them."""
-    device, cost = dearest(executor)
+    held = executor.largest
     rounds = math.ceil(networks / len(executor.resources))
-    left = [limit / rounds if kind == "wall" else limit / (cost * networks)
-            for kind in ("wall", device) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip
+    left = [limit / rounds if kind == "wall" else limit / (held.fraction * networks)
+            for kind in ("wall", held.kind) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip
     return 0.95 * min(left, default=0.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,18 +16,14 @@ from nas.measure.foresight import HISTORY, Foresight
 from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
-from nas.search.budget import Device, Meter
-from nas.search.callbacks import Callbacks, Moment
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
-from nas.search.front import Checks, Front
 from nas.search.halving import Halving, hopeless
 from nas.search.interrupt import on_interrupt
-from nas.search.objectives import ALWAYS, further
+from nas.search.ledger import Ledger
 from nas.search.planner import Plan
-from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.shares import Shares
-from nas.search.study import UNFINISHED, Draft, Record, SearchStudy, State
+from nas.search.study import UNFINISHED, Draft, Record, State
 from nas.space.decide import Decisions
 from nas.space.unparse import to_page
 
@@ -37,9 +33,6 @@ to be over a limit, after which the search ends."""
 
 REFUSED = 10
 """Measurements in a row that were refused, after which the search ends: the device is too busy."""
-
-SAVE_EVERY_S = 1.0
-"""Seconds between two writings of what was spent: what a killed driver forgets at most."""
 
 PROPOSALS_A_TURN = 20
 """Proposals made before the loop looks at its workers again."""
@@ -61,7 +54,6 @@ class Rules:
     halving: Halving | None = None
     timeout: float | None = None
     foresight: Foresight | None = None
-    callbacks: Callbacks | None = None
 
 
 class SearchLoop:
@@ -70,44 +62,34 @@ class SearchLoop:
     ``executor`` trains; ``measurer`` measures, and is the same one where latency is measured on the training devices.
     """
 
-    def __init__(
-        self, *, study: SearchStudy, sampler: BaseSampler, executor: Executor, meter: Meter, folder: RunFolder, plan: Plan,
-        payload: Mapping[str, Any], view: View, measurer: Executor | None = None, rules: Rules | None = None,
-    ) -> None:  # fmt: skip
-        self.study, self.sampler, self.executor, self.meter = study, sampler, executor, meter
-        self.folder, self.plan, self.payload, self.view = folder, plan, payload, view
-        self.measurer, self.rules = measurer or executor, rules or Rules()
+    def __init__(self, *, ledger: Ledger, sampler: BaseSampler, executor: Executor, plan: Plan, payload: Mapping[str, Any],
+                 view: View, measurer: Executor | None = None, rules: Rules | None = None) -> None:  # fmt: skip
+        self.ledger, self.study, self.meter, self.folder = ledger, ledger.study, ledger.meter, ledger.folder
+        self.sampler, self.executor, self.measurer, self.largest = sampler, executor, measurer or executor, executor.largest
+        self.plan, self.payload, self.view, self.rules = plan, payload, view, rules or Rules()
         self.halving = self.rules.halving
-        self.device, self.cost = dearest(executor)
         self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
-        self.log, self.columns = folder.logger(), (*TRIAL_COLUMNS, *further(study.objectives, study.constraints))
         self.open: dict[int, Candidate] = {}
         self.running: dict[int, Candidate] = {}
         self.ready: deque[Candidate] = deque()
         self.again: deque[Candidate] = deque()
-        self.front = Front(folder, study.objectives, study.constraints)
-        self.front.checks = Checks.from_metadata(study.metadata)
-        self.counts: Counter[str] = Counter()
         self.durations: deque[float] = deque(maxlen=30)
-        self.size, self.proposed = study.space.size(), set[int]()
+        self.size, self.proposed = self.study.space.size(), set[int]()
         self.begun = self.unproductive = self.fruitless = self.refused = 0
         self.message = self.doing = self.detail = ""
-        self.remarks: list[str] = []
         self.interrupted = False
-        self._saved, self._shown = meter.now(), -math.inf
-        for record in study.records:
+        self._shown = -math.inf
+        for record in self.study.records:
             self.begun += record.state != "duplicate"
             if not record.unfinished:
                 self.proposed.add(_key(record.decisions))
-            if record.state != "running":
-                self._remember(record)
+            if record.state == "completed" and self.halving is None:
+                self.durations.append(record.attrs["seconds"])
             self._recall(record)
         if self.rules.foresight:
-            for record in [r for r in study.records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
+            for record in [r for r in self.study.records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
                 self.rules.foresight.add(self._candidate(record).graph, record.metrics["latency"])
-        self.retry = [n for n in study.left_running if n not in self.open]
-        folder.keep_weights(member.number for member in self.front.members)
-        folder.keep_checkpoints(study.left_running)
+        self.retry = [n for n in self.study.left_running if n not in self.open]
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +98,7 @@ class SearchLoop:
 
         The executors live on, unless the search was interrupted or an error ended it.
         """
-        self.save()  # planning was spent already
+        self.ledger.save()  # planning was spent already
         ended = False
         try:
             with on_interrupt(self.interrupt):
@@ -130,7 +112,7 @@ class SearchLoop:
             if ended or self.interrupted:  # after an error they stay open, and are gone on with
                 for candidate in list(self.open.values()):
                     self._give_up(candidate)
-            self.save()
+            self.ledger.save()
         self.view(self.status())
 
     def close(self) -> list[Event]:
@@ -178,12 +160,13 @@ class SearchLoop:
     def _can_start(self, *, new: bool = True) -> bool:
         """Whether the budget has room for a new candidate, or for one of those begun to go on."""
         others = len(self.open) - (not new)
-        return self.meter.can_start(self.expected_s, self.device, self.cost, share=self.share, open_trials=others)
+        return self.meter.can_start(self.expected_s, self.largest.kind, self.largest.fraction, share=self.share,
+                                    open_trials=others)  # fmt: skip
 
     @property
     def share(self) -> float:
         """The search's share of the budget; all of it while nothing is on the front that the rest could be spent on."""
-        return self.rules.shares.search if self.front.members else 1.0
+        return self.rules.shares.search if self.ledger.front.members else 1.0
 
     @property
     def expected_s(self) -> float:
@@ -240,7 +223,7 @@ class SearchLoop:
             return self._repeat(record, twin)
         if "retried" in record.attrs:
             self.meter.count()
-            return self._record(record, "failed", reason="interrupted twice", seconds=0.0)
+            return self.ledger.end(record, "failed", reason="interrupted twice", seconds=0.0)
         self.study.note(record.number, retried=True)
         return self._begin(self._candidate(record))
 
@@ -259,16 +242,18 @@ class SearchLoop:
         except NasError as error:
             self.meter.count()
             self.begun += 1
-            return self._note(self.study.add(draft, "failed", reason=str(error), attrs=attrs))
+            return self.ledger.note(self.study.add(draft, "failed", reason=str(error), attrs=attrs))
         name, seed = identity(graph), self.payload["seed"]
         if (twin := self.study.find(name)) is not None:
             if twin.state == "running":
                 return self._repeat(self.study.add(draft, identity=name, seed=seed, attrs=attrs), twin)
-            return self._note(self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number, attrs=attrs))
+            known = self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number, attrs=attrs)
+            return self.ledger.note(known)
         self.begun += 1
         static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
         if broken := self._broken(static) or self._foreseen(graph):
-            return self._note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=broken, attrs=attrs))
+            over = self.study.add(draft, "stopped", identity=name, metrics=static, reason=broken, attrs=attrs)
+            return self.ledger.note(over)
         self.unproductive = 0
         record = self.study.add(draft, identity=name, seed=seed, attrs=attrs)
         self._begin(Candidate(record=record, architecture=draft.architecture, graph=graph))
@@ -306,9 +291,10 @@ class SearchLoop:
             **self.payload, "page": to_page(candidate.architecture.spec), "weights": weights, "checkpoint": checkpoint,
             "stage": {"do": stage, "epochs": until},
         }))  # fmt: skip
-        device, cost = slot_of(executor, slot)
-        self.cost = max(self.cost, cost) if device == self.device and stage == "train" else self.cost
-        self.meter.begin(number, device, cost, expected=max(0.0, self.expected_s - candidate.seconds))
+        held = executor.resources[slot]
+        if stage == "train" and held.kind == self.largest.kind and held.fraction > self.largest.fraction:
+            self.largest = held
+        self.meter.begin(number, held.kind, held.fraction, expected=max(0.0, self.expected_s - candidate.seconds))
         candidate.stage, candidate.phase, candidate.since = stage, "starting", self.meter.now()
         self.running[number] = candidate
 
@@ -318,7 +304,7 @@ class SearchLoop:
             events += self.measurer.poll(0.0 if events else seconds / 4)
         for event in events:
             self._handle(event)
-        self.save_often()
+        self.ledger.save_often()
         if self.meter.now() - self._shown >= SHOW_EVERY_S:
             self._shown = self.meter.now()
             self.view(self.status())
@@ -343,13 +329,13 @@ class SearchLoop:
                 self._give_up(candidate)
             case Failed(kind="died") if not candidate.lost:  # by its own doing or not: the second time tells
                 self._release(candidate)
-                self.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
+                self.ledger.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
                 candidate.lost = True
                 self.again.append(candidate)  # when there is a slot: its own may have gone with its machine
             case Failed():
                 self._release(candidate)
                 if event.detail:
-                    self.log.error("trial %d: %s\n%s", event.trial, event.reason, event.detail)
+                    self.ledger.log.error("trial %d: %s\n%s", event.trial, event.reason, event.detail)
                 self._end(candidate, "failed", reason=f"{event.kind}: {event.reason}")
 
     def _release(self, candidate: Candidate) -> None:
@@ -385,7 +371,7 @@ class SearchLoop:
             self.rules.foresight.add(candidate.graph, candidate.metrics["latency"])
         if broken := self._broken(candidate.metrics):
             return self._end(candidate, "stopped", reason=broken)
-        if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.front.members], self.study.objectives):
+        if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.ledger.front.members], self.study.objectives):
             return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
         self.ready.append(candidate)
 
@@ -433,8 +419,10 @@ class SearchLoop:
             self.meter.count()
         marks = {"device": candidate.device or None, UNFINISHED: True if unfinished else None}
         details = {**candidate.details, **{key: value for key, value in marks.items() if value is not None}}
-        self._record(candidate.record, state, seconds=candidate.seconds, reason=reason, metrics=candidate.metrics,
-                     details=details)
+        self.ledger.end(candidate.record, state, seconds=candidate.seconds, reason=reason, metrics=candidate.metrics,
+                        details=details)  # fmt: skip
+        if state == "completed" and self.halving is None:
+            self.durations.append(candidate.seconds)
         self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
         self.folder.drop_checkpoint(number)
         if candidate.record.state != "completed":
@@ -447,93 +435,23 @@ class SearchLoop:
         if twin.number in self.open:
             self.open[twin.number].followers.append(record)
         else:
-            self._note(self.study.tell(record.number, "duplicate", duplicate_of=twin.number))
-
-    def _record(self, record: Record, state: State, *, seconds: float, reason: str | None = None,
-                metrics: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None) -> None:  # fmt: skip
-        attrs = {**(details or {}), "seconds": round(seconds, 3)}
-        self._note(self.study.tell(record.number, state, metrics=metrics, reason=reason or None, attrs=attrs,
-                                   metadata={"meter": self.meter.to_mapping()}))  # fmt: skip
-
-    def _note(self, record: Record) -> None:
-        """A trial has ended: count it, and write it where people look."""
-        changed = self._remember(record)
-        self.folder.append_row(self.folder.trials, self.columns, row_of(record))
-        if changed:
-            self.front.write(self.study.space, self.plan.deploy)
-        if self.rules.callbacks:
-            moment = Moment(budget=self.meter.rows(), counts=dict(self.counts), front=self.front.members)
-            self.rules.callbacks.on_trial_end(record, moment)
-        self.log.info("trial %d %s %s %s", record.number, record.state, dict(record.metrics), record.reason or "")
-
-    def _remember(self, record: Record) -> bool:
-        """Count an ended trial; whether it is on the front now."""
-        self.counts[record.state] += 1
-        if record.state != "completed":
-            return False
-        if "seconds" in record.attrs and self.halving is None:
-            self.durations.append(record.attrs["seconds"])
-        return self.front.add(record)
+            self.ledger.note(self.study.tell(record.number, "duplicate", duplicate_of=twin.number))
 
     def tell(self, doing: str, detail: str = "") -> None:
         """Show what is being done after the search, and how far the jobs in flight are."""
         self.doing, self.detail = doing, detail
         self.view(self.status())
 
-    def remark(self, text: str) -> None:
-        """Something that was asked for and has not come about: for the log, and for the user at the end."""
-        self.log.warning("%s", text)
-        self.remarks.append(text)
-
-    def save_checks(self) -> None:
-        """Store what was found when the front was looked at again, and what was spent on it."""
-        self.study.set_metadata(meter=self.meter.to_mapping(), **self.front.checks.to_metadata())
-
-    def save(self) -> None:
-        """Store what was spent."""
-        self.study.set_metadata(meter=self.meter.to_mapping())
-        self._saved = self.meter.now()
-
-    def save_often(self) -> None:
-        """Store what was spent, unless that was done a moment ago."""
-        if self.meter.now() - self._saved >= SAVE_EVERY_S:
-            self.save()
-
     def status(self) -> Status:
         """What a view shows now."""
         return Status(
-            elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.counts),
-            running=tuple(self.running.values()), front=self.front.members, best=self.front.best,
+            elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.ledger.counts),
+            running=tuple(self.running.values()), front=self.ledger.front.members, best=self.ledger.front.best,
             epochs=self.plan.recipe.epochs, message=self.doing or self.message, detail=self.detail,
             waiting=sum(c.waits for c in self.open.values()),
         )  # fmt: skip
 
 
-def slot_of(executor: Executor, slot: int) -> tuple[Device, float]:
-    """What a slot holds, for the meter: so many GPUs, or so many cores."""
-    held = executor.resources[slot]
-    return held.kind, held.fraction
-
-
-def dearest(executor: Executor) -> tuple[Device, float]:
-    """The slot that holds most, so that there is room in the budget whichever a job will get."""
-    slots = executor.resources
-    return slot_of(executor, max(range(len(slots)), key=lambda index: slots[index].fraction))
-
-
 def _key(decisions: Decisions) -> int:
     """Different ones hash alike too seldom to matter, and the decisions of 100,000 proposals take half a gigabyte."""
     return hash(frozenset(decisions.items()))
-
-
-def row_of(record: Record) -> dict[str, Any]:
-    """A record as a row of trials.csv."""
-    metrics, attrs = record.metrics, record.attrs
-    return {
-        "trial": record.number, "state": record.state, "val_accuracy": metrics.get("accuracy"),
-        "latency_ms": metrics.get("latency"),
-        "num_params": metrics.get("num_params"), "macs": metrics.get("macs"), "seed": record.seed, "identity": record.identity,
-        "seconds": attrs.get("seconds"), "duplicate_of": record.duplicate_of, "reason": record.reason,
-        **{k: attrs.get(k) for k in ("phase", "latency_low_ms", "latency_high_ms", "epochs", "measure_s", "train_s")},
-        **{name: value for name, value in metrics.items() if name not in ALWAYS},
-    }  # fmt: skip

@@ -22,7 +22,7 @@ from nas.space.search_space import Architecture
 def train_peers(loop: SearchLoop) -> None:
     """Train and measure the peers that the shares ask for, as far as their share goes; the study keeps what they reached."""
     shares = loop.rules.shares
-    macs = [r.metrics["macs"] for r in loop.front.members]
+    macs = [r.metrics["macs"] for r in loop.ledger.front.members]
     known: list[dict[str, Any]] = loop.study.metadata.get("peers", [])
     if not macs or len(known) >= shares.peers_wanted:
         return

@@ -33,11 +33,12 @@ from nas.search.final import FinalResult, train_final
 from nas.search.finals import proxy_and_final, rank_correlation, stage_of, train_finals
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
-from nas.search.loop import Rules, SearchLoop, row_of
-from nas.search.objectives import Constraint, Objective, further, judged_by, parse_constraint, parse_objectives
+from nas.search.ledger import Ledger
+from nas.search.loop import Rules, SearchLoop
+from nas.search.objectives import Constraint, Objective, judged_by, parse_constraint, parse_objectives
 from nas.search.peers import train_peers
 from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
-from nas.search.run import TRIAL_COLUMNS, RunFolder
+from nas.search.run import RunFolder
 from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
 from nas.search.settled import Settled, absolute, absolute_storage, size_words
 from nas.search.shares import Shares
@@ -190,8 +191,6 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         folder.write_config(settled.to_mapping())
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
-        folder.write_table(folder.trials, (*TRIAL_COLUMNS, *further(objectives, constraints)),
-                           [row_of(r) for r in study.records if r.state != "running"])
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
         shared = share_data(data, folder.path.resolve() / "shared")
         stack.callback(shutil.rmtree, folder.path / "shared", ignore_errors=True)
@@ -210,37 +209,38 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
             say(f"note: {change}; latencies measured before and after do not compare")
         heard = Callbacks(callbacks, folder.logger(), say)
+        ledger = Ledger(study, meter, folder, plan.deploy, heard)
         heard.on_search_start(Beginning(
             folder=folder.path, name=settled.name, config=config.to_mapping(), objectives=objectives, constraints=constraints,
             records=[r for r in study.records if r.state != "running"]))  # fmt: skip
         with view() as show:
-            loop = SearchLoop(study=study, sampler=sampler, executor=executor, measurer=apart_from, meter=meter, folder=folder,
-                              plan=plan, payload=payload, view=show, rules=rules_of(settled, heard, expected))  # fmt: skip
+            loop = SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=apart_from, plan=plan,
+                              payload=payload, view=show, rules=rules_of(settled, expected))  # fmt: skip
             loop.run()
             shares = settled.shares
             for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
-        for remark in loop.remarks:
+        for remark in ledger.remarks:
             say(f"note: {remark}")
         with one_thread(device):
-            tested = {r.number: _tested(r, study, folder, payload, data, say) for r in loop.front.members}
-        loop.front.write(space, plan.deploy, tested)
-        loop.save()
+            tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
+        ledger.write_front(tested)
+        ledger.save()
         finals = tuple(read_finals(loop, settled, data))
     return Result(
-        folder=folder, config=config, strategy=strategy, counts=dict(loop.counts), budget=meter.rows(),
-        wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
-        message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
-        ties=loop.front.ties, finals=finals,
-        rank_correlation=rank_correlation(proxy_and_final(study.records, loop.front.checks.final)),
+        folder=folder, config=config, strategy=strategy, counts=dict(ledger.counts), budget=meter.rows(),
+        wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in ledger.front.members), best=ledger.front.best,
+        message=loop.message, interrupted=loop.interrupted, checks=ledger.front.checks,
+        ties=ledger.front.ties, finals=finals,
+        rank_correlation=rank_correlation(proxy_and_final(study.records, ledger.front.checks.final)),
     )  # fmt: skip
 
 
 def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[tuple[Record, FinalResult]]:
     """The final trainings that came to their end, most accurate first."""
-    done = loop.front.checks.final
+    done = loop.ledger.front.checks.final
     for number in sorted(done, key=lambda n: -done[n]["val_accuracy"]):
         record = loop.study.records[number]
         stage = stage_of(loop, record, 0.0)
@@ -249,7 +249,7 @@ def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[t
             folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
 
 
-def rules_of(settled: Settled, callbacks: Callbacks | None = None, expected: int | None = None) -> Rules:
+def rules_of(settled: Settled, expected: int | None = None) -> Rules:
     """What the search does beside its strategy."""
     config, shares = settled.config, settled.shares
     random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
@@ -258,7 +258,7 @@ def rules_of(settled: Settled, callbacks: Callbacks | None = None, expected: int
         halving = Halving(settled.objectives, settled.plan.recipe.epochs, expected=expected)
     limited = any(limit.metric == "latency" and limit.op == "<=" for limit in settled.constraints)
     return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
-                 foresight=Foresight() if limited else None, callbacks=callbacks)
+                 foresight=Foresight() if limited else None)
 
 
 def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:

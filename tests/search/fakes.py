@@ -12,6 +12,7 @@ from nas.search.budget import Meter, parse_budget
 from nas.search.candidate import Status
 from nas.search.config import SearchConfig
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Resources, Started
+from nas.search.ledger import Ledger
 from nas.search.loop import SearchLoop
 from nas.search.objectives import parse_constraint, parse_objectives
 from nas.search.planner import Plan
@@ -178,8 +179,9 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
         budget = parse_budget(config.budget)
         meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
         sampler, _ = choose_strategy(config.strategy, chosen.space, objectives, budget, config.seed)
-        yield SearchLoop(study=study, sampler=sampler, executor=executor, meter=meter, folder=run, plan=chosen.plan,
-                         payload=payload_of(chosen, run), view=view, rules=rules_of(chosen))  # fmt: skip
+        ledger = Ledger(study, meter, run, chosen.plan.deploy)
+        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, plan=chosen.plan, payload=payload_of(chosen, run),
+                         view=view, rules=rules_of(chosen))  # fmt: skip
 
 
 def run_loop(folder: Path, executor: Executor | None = None, chosen: Settled | None = None, **options: Any) -> SearchLoop:

@@ -33,9 +33,9 @@ def confirmed(folder, executor=None, outcome=outcome, **words):
 
 def test_the_front_is_measured_and_its_best_are_trained_again(tmp_path):
     loop, extra = confirmed(tmp_path)
-    members = {r.number for r in loop.front.members}
-    assert loop.front.checks.again.keys() == members
-    repeats = loop.front.checks.repeats
+    members = {r.number for r in loop.ledger.front.members}
+    assert loop.ledger.front.checks.again.keys() == members
+    repeats = loop.ledger.front.checks.repeats
     assert len(repeats) == min(TRAINED, len(members))
     assert max(map(len, repeats.values())) - min(map(len, repeats.values())) <= 1
     assert sum(map(len, repeats.values())) == min(8, SEEDS * len(repeats))
@@ -54,7 +54,7 @@ def test_the_front_is_measured_and_its_best_are_trained_again(tmp_path):
 def test_what_was_looked_at_is_not_looked_at_again(tmp_path):
     loop, _ = confirmed(tmp_path)
     again, extra = confirmed(tmp_path)
-    assert again.front.checks == loop.front.checks
+    assert again.ledger.front.checks == loop.ledger.front.checks
     assert extra == []
 
 
@@ -66,8 +66,8 @@ def test_a_member_that_is_over_its_limit_when_measured_again_is_not_the_best(tmp
         return result
 
     loop, _ = confirmed(tmp_path, outcome=slower, constraint=["latency<=3ms"])
-    assert loop.front.members
-    assert loop.front.best is None
+    assert loop.ledger.front.members
+    assert loop.ledger.front.best is None
 
 
 def test_an_interrupt_keeps_what_was_found(tmp_path):
@@ -76,4 +76,4 @@ def test_an_interrupt_keeps_what_was_found(tmp_path):
     loop, _ = confirmed(tmp_path, executor, repeats="50%")
     assert loop.interrupted == executor.closed
     again, _ = confirmed(tmp_path, repeats="50%")
-    assert again.front.checks.again.keys() == {r.number for r in again.front.members}
+    assert again.ledger.front.checks.again.keys() == {r.number for r in again.ledger.front.members}

@@ -39,10 +39,10 @@ def with_finals(folder, executor=None, **words):
 
 def test_the_best_of_the_front_are_trained_once(tmp_path):
     loop, jobs, seen = with_finals(tmp_path)
-    best = [str(record.number) for record in loop.front.members[:2]]
+    best = [str(record.number) for record in loop.ledger.front.members[:2]]
     assert [job.payload["stage"]["folder"] for job in jobs] == [str(final_folder(loop.folder, int(n)).resolve()) for n in best]
-    assert list(map(str, loop.front.checks.final)) == best
-    assert loop.remarks == []
+    assert list(map(str, loop.ledger.front.checks.final)) == best
+    assert loop.ledger.remarks == []
     assert any(status.message == "final training: 1 of 2" for status in seen)
     _, again, _ = with_finals(tmp_path)
     assert again == []
@@ -51,18 +51,18 @@ def test_the_best_of_the_front_are_trained_once(tmp_path):
 def test_what_was_begun_is_gone_on_with_before_anything_better(tmp_path):
     with a_loop(tmp_path, FakeExecutor(outcome), settled(**BUDGET)) as loop:
         loop.run()
-        last = loop.front.members[-1].number
+        last = loop.ledger.front.members[-1].number
     final_folder(loop.folder, last).mkdir(parents=True)
     loop, _, _ = with_finals(tmp_path)
-    assert len(loop.front.members) > 2
-    assert next(iter(loop.front.checks.final)) == last
+    assert len(loop.ledger.front.members) > 2
+    assert next(iter(loop.ledger.front.checks.final)) == last
 
 
 def test_a_training_that_the_budget_stops_is_told(tmp_path):
     executor = Endless(outcome)
     loop, _, _ = with_finals(tmp_path, executor)
-    assert loop.front.checks.final == {}
-    assert "the budget ended before the final training" in loop.remarks[0]
+    assert loop.ledger.front.checks.final == {}
+    assert "the budget ended before the final training" in loop.ledger.remarks[0]
 
 
 def test_a_failed_one_is_told(tmp_path):
@@ -72,8 +72,8 @@ def test_a_failed_one_is_told(tmp_path):
         return accuracy_of(job)
 
     loop, _, _ = with_finals(tmp_path, FakeExecutor(failing))
-    assert len(loop.remarks) == 2
-    assert "failed: no memory" in loop.remarks[0]
+    assert len(loop.ledger.remarks) == 2
+    assert "failed: no memory" in loop.ledger.remarks[0]
 
 
 def test_time_that_is_not_there_is_told(tmp_path):
@@ -82,7 +82,7 @@ def test_time_that_is_not_there_is_told(tmp_path):
         loop.run()
         clock.now += 100
         train_finals(loop)
-    assert loop.remarks == ["no final training: 0.0 s a network are left of the budget"]
+    assert loop.ledger.remarks == ["no final training: 0.0 s a network are left of the budget"]
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 def rows(folder):
     with (folder / "trials.csv").open() as file:
-        return list(csv.DictReader(file, TRIAL_COLUMNS))
+        return list(csv.DictReader(file))
 
 
 def stored(folder):
@@ -34,7 +34,7 @@ def stored(folder):
 def test_a_budget_of_trials_is_used_exactly(tmp_path):
     executor = FakeExecutor(slots=3)
     loop = run_loop(tmp_path, executor)
-    assert loop.counts["completed"] == 10 == len(executor.submitted)
+    assert loop.ledger.counts["completed"] == 10 == len(executor.submitted)
     assert loop.message == "the budget of 10trials is spent"
     assert not executor.closed  # the front may be looked at again
     assert loop.meter.spent("trials") == 10
@@ -63,7 +63,7 @@ def test_the_front_and_the_best_are_written_while_the_search_runs(tmp_path):
     assert seen == [False, *[True] * 9]
     with (tmp_path / "front.csv").open() as file:
         front = list(csv.DictReader(file))
-    assert [int(row["trial"]) for row in front] == [record.number for record in loop.front.members]
+    assert [int(row["trial"]) for row in front] == [record.number for record in loop.ledger.front.members]
     assert float(front[0]["val_accuracy"]) == max(row["val_accuracy"] and float(row["val_accuracy"]) for row in rows(tmp_path))
 
 
@@ -106,7 +106,7 @@ def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
         return accuracy_of(job)
 
     loop = run_loop(tmp_path, FakeExecutor(outcome))
-    assert loop.counts == {"completed": 5, "failed": 5}
+    assert loop.ledger.counts == {"completed": 5, "failed": 5}
     reasons = {row["reason"] for row in rows(tmp_path) if row["state"] == "failed"}
     assert reasons == {"out_of_memory: RuntimeError: CUDA out of memory"}
 
@@ -122,13 +122,13 @@ def test_a_candidate_that_cannot_run_at_this_input_is_a_failure_of_its_own(tmp_p
     failed = [r for r in loop.study.records if r.state == "failed"]
     assert failed
     assert all(r.decisions["network.z"] == "never" and "map is too small" in r.reason for r in failed)
-    assert len(executor.submitted) == loop.counts["completed"] == 16 - len(failed)
+    assert len(executor.submitted) == loop.ledger.counts["completed"] == 16 - len(failed)
 
 
 def test_a_result_that_is_not_a_number_is_a_failure(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(lambda job: {"metrics": {"accuracy": float("nan")}, "epochs": 2}))
-    assert loop.counts == {"failed": 10}
-    assert loop.front.members == ()
+    assert loop.ledger.counts == {"failed": 10}
+    assert loop.ledger.front.members == ()
 
 
 def test_a_candidate_over_a_static_limit_is_never_submitted(tmp_path):
@@ -140,7 +140,7 @@ def test_a_candidate_over_a_static_limit_is_never_submitted(tmp_path):
     assert all(r.metrics["num_params"] > limit and f"num_params<={limit}" in r.reason for r in over)
     assert {job.trial for job in executor.submitted} == {r.number for r in loop.study.records if r.state == "completed"}
     assert all(r.metrics["num_params"] <= limit for r in loop.study.records if r.state == "completed")
-    assert loop.counts["completed"] == 10
+    assert loop.ledger.counts["completed"] == 10
 
 
 def test_a_candidate_over_a_measured_limit_does_not_count(tmp_path):
@@ -148,8 +148,8 @@ def test_a_candidate_over_a_measured_limit_does_not_count(tmp_path):
     loop = run_loop(tmp_path, executor, settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
     trained = {job.trial for job in executor.submitted if job.payload["stage"]["do"] == "train"}
     assert trained == {r.number for r in loop.study.records if r.state == "completed"}
-    assert loop.counts["completed"] == 10
-    assert loop.counts["stopped"] >= 18
+    assert loop.ledger.counts["completed"] == 10
+    assert loop.ledger.counts["stopped"] >= 18
     assert {r.reason for r in loop.study.records if r.state == "stopped"} == {"latency 9 breaks latency<=3ms"}
     assert not any(r.unfinished for r in loop.study.records)
 
@@ -163,7 +163,7 @@ def test_limits_that_nothing_keeps_end_the_search(tmp_path, monkeypatch):
     loop = run_loop(tmp_path / "measured", FakeExecutor(measured(lambda trial: 9.0)),
                     settled(objectives="accuracy,latency", constraint=["latency<=3ms"]))
     assert "ended early" in loop.message
-    assert 20 <= loop.counts["stopped"] <= 21
+    assert 20 <= loop.ledger.counts["stopped"] <= 21
 
 
 def test_a_running_trial_is_left_to_finish_when_nothing_new_is_to_be_proposed(tmp_path):
@@ -193,7 +193,7 @@ def test_at_the_budgets_end_running_trials_are_stopped_with_what_they_have(tmp_p
     (part,) = loop.meter.rows()
     assert part["asked"] == 60
     assert 60 <= part["spent"] <= 75
-    assert loop.meter.spent("trials") == loop.counts["completed"]
+    assert loop.meter.spent("trials") == loop.ledger.counts["completed"]
 
 
 def test_nothing_starts_that_does_not_fit(tmp_path):
@@ -241,7 +241,7 @@ def test_a_job_is_charged_for_the_slot_that_it_got(tmp_path):
     assert len(executor.submitted) > 20
     assert loop.meter.spent("cpu") == pytest.approx(held["cpu"])
     assert loop.meter.spent("cpu") <= 600 + 7
-    assert loop.cost == 4.0, "room is kept for the dearest slot"
+    assert loop.largest.fraction == 4.0, "room is kept for the dearest slot"
 
 
 
@@ -261,7 +261,7 @@ def test_an_interrupt_ends_the_search_and_keeps_everything(tmp_path, number):
     assert states["running"] == 0
     assert loop.meter.spent("trials") == states["completed"]
     again = run_loop(tmp_path)
-    assert again.counts["completed"] == 10
+    assert again.ledger.counts["completed"] == 10
     assert not again.interrupted
 
 
@@ -272,9 +272,9 @@ def test_what_was_stopped_unfinished_may_be_trained_later(tmp_path):
     for attempt in range(3):
         run_loop(tmp_path / str(attempt), FakeExecutor(held=[2]), settled(THREE, budget="2trials", seed=3))
     first = run_loop(tmp_path, executor, chosen)
-    assert first.interrupted or first.counts["completed"] == 3
+    assert first.interrupted or first.ledger.counts["completed"] == 3
     second = run_loop(tmp_path, FakeExecutor(), chosen)
-    assert second.counts["completed"] == 3
+    assert second.ledger.counts["completed"] == 3
     assert "exhausted" in second.message
     identities = [r.identity for r in second.study.records if r.state == "completed"]
     assert len(set(identities)) == 3
@@ -297,7 +297,7 @@ def killed_at(folder, poll, chosen, slots=2):
     executor.on_poll = count
     executor.close = lambda grace=0.0: []
     with a_loop(folder, executor, chosen) as loop:
-        loop._save = lambda: None
+        loop.ledger.save = lambda: None
         with pytest.raises(Killed):
             loop.run()
 
@@ -330,7 +330,7 @@ def test_a_trial_in_flight_at_two_kills_fails_once(tmp_path):
     executor = FakeExecutor()
     loop = run_loop(tmp_path, executor, chosen)
     assert (loop.study.records[0].state, loop.study.records[0].reason) == ("failed", "interrupted twice")
-    assert loop.counts == {"failed": 1, "completed": 4}
+    assert loop.ledger.counts == {"failed": 1, "completed": 4}
     assert loop.meter.spent("trials") == 5
 
 
@@ -364,7 +364,7 @@ def test_weights_are_kept_for_the_front_alone(tmp_path):
     (tmp_path / "weights" / "7.partial").write_text("half")
     loop = run_loop(tmp_path, FakeExecutor(outcome))
     kept = {int(path.stem) for path in (tmp_path / "weights").iterdir()}
-    assert kept == {record.number for record in loop.front.members}
+    assert kept == {record.number for record in loop.ledger.front.members}
 
 
 def test_the_same_seed_draws_the_same_architectures(tmp_path):
@@ -391,7 +391,7 @@ def test_a_full_disk_ends_the_search_with_a_message(tmp_path, monkeypatch):
             loop.run()
     assert executor.closed
     monkeypatch.undo()
-    assert run_loop(tmp_path).counts["completed"] == 10
+    assert run_loop(tmp_path).ledger.counts["completed"] == 10
 
 
 def test_a_status_says_what_a_view_needs(tmp_path):
@@ -550,7 +550,7 @@ def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkey
     assert {r.reason for r in loop.study.records} == {"not measured: cpu is busy"}
     assert loop.meter.spent("trials") == 0
     again = run_loop(tmp_path, FakeExecutor(measured(lambda trial: 1.0)), chosen)
-    assert again.counts["completed"] == 10
+    assert again.ledger.counts["completed"] == 10
 
 
 def test_measuring_elsewhere_holds_no_training_slot(tmp_path):
@@ -561,7 +561,7 @@ def test_measuring_elsewhere_holds_no_training_slot(tmp_path):
         loop.run()
     assert {job.payload["stage"]["do"] for job in measurer.submitted} == {"measure"}
     assert {job.payload["stage"]["do"] for job in trainer.submitted} == {"train"}
-    assert loop.counts["completed"] == 10
+    assert loop.ledger.counts["completed"] == 10
     assert all(r.metrics["latency"] == 1.0 for r in loop.study.records if r.state == "completed")
 
 
@@ -574,15 +574,16 @@ def test_a_search_with_nothing_on_its_front_takes_the_whole_budget(tmp_path):
 
     with a_loop(tmp_path, FakeExecutor(late), settled(budget="20trials", repeats="80%", strategy="random")) as loop:
         loop.run()
-    assert loop.counts["failed"] >= 4  # the search's share is 4 trials
-    assert loop.counts["completed"] == 1
+    assert loop.ledger.counts["failed"] >= 4  # the search's share is 4 trials
+    assert loop.ledger.counts["completed"] == 1
 
 
 def test_what_a_run_judges_by_alone_has_columns(tmp_path):
     product = "accuracy*(num_params/1K)^-0.07"
     loop = run_loop(tmp_path, chosen=settled(objectives=f"{product},num_params"))
     with (tmp_path / "trials.csv").open() as file:
-        known = {int(row["trial"]): row for row in csv.DictReader(file, loop.columns)}
-    assert loop.columns == (*TRIAL_COLUMNS, product)
+        table = csv.DictReader(file)
+        known = {int(row["trial"]): row for row in table}
+    assert tuple(table.fieldnames) == (*TRIAL_COLUMNS, product)
     for record in loop.study.records:
         assert float(known[record.number][product]) == pytest.approx(record.metrics[product])

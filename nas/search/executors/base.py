@@ -116,6 +116,11 @@ class Executor(ABC):
         """What each slot holds. It may grow; the slot of a machine that has gone keeps its place."""
 
     @property
+    def largest(self) -> Resources:
+        """The slot that holds most, so that what has room for it has room whichever slot a job will get."""
+        return max(self.resources, key=lambda held: held.fraction)
+
+    @property
     @abstractmethod
     def free(self) -> int:
         """Slots that can take a job now."""
