@@ -137,7 +137,8 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
             save_weights(network, Path(payload["weights"]))
         checkpoint.unlink(missing_ok=True)
     return {
-        "metrics": {"accuracy": result.val_accuracy}, "val_loss": result.last.val_loss, "epochs": done, "stopped": done < until,
+        "metrics": {"accuracy": result.val_accuracy}, "val_loss": result.last.val_loss,
+        "train_loss": result.last.train_loss, "epochs": done, "stopped": done < until,
         "val_images": len(dataset(**payload["data"]).validation),
         "train_s": result.seconds, "images_per_s": result.last.images_per_s,
         "curve": [round(epoch.val_accuracy, 6) for epoch in result.history],

@@ -1,9 +1,10 @@
 """Early stopping with any number of objectives: asynchronous successive halving by non-dominated rank.
 
-Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv:1810.05934. Two things differ: results at
-a rung are compared by non-dominated rank and, within a rank, by what they add to the front (crowding stands in for the
-hypervolume contribution beyond two objectives), with those metrics that are known before training taken exactly; and only
-so many candidates wait for a promotion as checkpoints are to be kept for.
+Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv:1810.05934. Three things differ: results
+at a rung are compared by non-dominated rank and, within a rank, by what they add to the front (crowding stands in for the
+hypervolume contribution beyond two objectives), with those metrics that are known before training taken exactly; accuracy to
+come is judged by the training loss (:func:`learnt`); and only so many candidates wait for a promotion as checkpoints are to
+be kept for.
 """
 
 from __future__ import annotations
@@ -25,15 +26,26 @@ WAITING = 64
 
 
 def rungs_of(epochs: int, eta: int = ETA, expected: int | None = None) -> tuple[int, ...]:
-    """Epochs at which candidates are compared, the last one all of them: 9 epochs give 3, 9; 10 give 2, 4, 10.
+    """Epochs at which candidates are compared, the last one all of them: 9 epochs give 1, 3, 9; 20 give 2, 7, 20.
 
     Only so many that of the ``expected`` candidates some reach the last: each is reached by one in ``eta``.
     """
     most = max(1, int(math.log(max(expected or eta**9, 1), eta)) - 1)
     rungs = [epochs]
-    while rungs[-1] > eta and len(rungs) <= most:
-        rungs.append(-(-rungs[-1] // eta))
+    while rungs[-1] >= eta and len(rungs) <= most:
+        rungs.append(round(rungs[-1] / eta))
     return tuple(reversed(rungs))
+
+
+def learnt(train_loss: float) -> float:
+    """What stands in for the accuracy at a rung: the probability that the training gave to the right classes in its latest
+    epoch, as a geometric mean.
+
+    Early on, how fast a network learns tells more of its final accuracy than its accuracy does (Ru et al. 2021, Speedy
+    Performance Estimation for Neural Architecture Search, arXiv:2006.04492): after 1 of 9 epochs the rank correlation with the
+    final accuracy of another training is 0.70 against 0.42 (results/benchmarks/learning_curves.csv).
+    """
+    return math.exp(-train_loss)
 
 
 COMPARED = 1000
@@ -68,7 +80,7 @@ class Halving:
         return next((rung.epochs for rung in self.rungs if rung.epochs > epochs), self.epochs)
 
     def saw(self, trial: int, epochs: int, metrics: Metrics, *, waits: bool) -> None:
-        """A result at a rung; whether the candidate now waits there for a promotion."""
+        """A result at a rung, with :func:`learnt` as its accuracy; whether the candidate now waits there for a promotion."""
         for rung in self.rungs:
             if rung.epochs == epochs:
                 rung.results[trial] = [objective.loss(metrics) for objective in self.objectives]

@@ -18,7 +18,7 @@ from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
-from nas.search.halving import Halving, hopeless
+from nas.search.halving import Halving, hopeless, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.ledger import Ledger
 from nas.search.planner import Plan
@@ -377,12 +377,13 @@ class SearchLoop:
 
     def _pause(self, candidate: Candidate, halving: Halving) -> None:
         """At a rung: wait for a promotion, which may come at once."""
-        rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): candidate.metrics["accuracy"]}
+        judged = {**candidate.metrics, "accuracy": learnt(candidate.details["train_loss"])}
+        rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): judged["accuracy"]}
         self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3))
         if len(rungs) == 1:
             self.durations.append(candidate.seconds)
         candidate.waits = True
-        halving.saw(candidate.number, candidate.trained, dict(candidate.metrics), waits=True)
+        halving.saw(candidate.number, candidate.trained, judged, waits=True)
         for number in halving.given_up():
             self._give_up(self.open[number])
 
@@ -391,14 +392,15 @@ class SearchLoop:
         if self.halving is None or not (rungs := record.attrs.get("rungs")):
             return
         known = record.attrs["known"]
-        for epochs, accuracy in rungs.items():
-            self.halving.saw(record.number, int(epochs), {**known, "accuracy": accuracy}, waits=False)
+        last = max(rungs, key=int)
+        for epochs, judged in rungs.items():
+            waits = record.state == "running" and epochs == last
+            self.halving.saw(record.number, int(epochs), {**known, "accuracy": judged}, waits=waits)
         if record.state == "running":
             candidate = self._candidate(record)
-            candidate.trained, candidate.metrics, candidate.waits = int(max(rungs, key=int)), dict(known), True
+            candidate.trained, candidate.metrics, candidate.waits = int(last), dict(known), True
             candidate.seconds = record.attrs.get("seconds", 0.0)
             self.open[record.number] = candidate
-            self.halving.saw(record.number, candidate.trained, known, waits=True)
 
     # -- records -----------------------------------------------------------------------------------------------------
 

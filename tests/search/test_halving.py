@@ -13,8 +13,8 @@ from nas.search.objectives import dominates, parse_objectives
 ACCURACY, BOTH = parse_objectives("accuracy"), parse_objectives("accuracy,latency")
 
 
-@pytest.mark.parametrize(("epochs", "rungs"), [(1, (1,)), (3, (3,)), (4, (2, 4)), (9, (3, 9)), (10, (2, 4, 10)),
-                                               (27, (3, 9, 27))])
+@pytest.mark.parametrize(("epochs", "rungs"), [(1, (1,)), (2, (2,)), (3, (1, 3)), (4, (1, 4)), (5, (2, 5)), (9, (1, 3, 9)), (10, (1, 3, 10)),
+                                               (20, (2, 7, 20)), (27, (1, 3, 9, 27))])
 def test_rungs(epochs, rungs):
     assert rungs_of(epochs) == rungs
 
@@ -29,11 +29,11 @@ def at_the_first_rung(objectives, results, epochs=10, **options):
 def test_the_best_third_goes_on_best_first():
     halving = at_the_first_rung(ACCURACY, [{"accuracy": a} for a in (0.1, 0.5, 0.9, 0.3, 0.7, 0.2)])
     assert [halving.promote(), halving.promote(), halving.promote()] == [2, 4, None]
-    halving.saw(6, 2, {"accuracy": 0.6}, waits=True)
+    halving.saw(6, 1, {"accuracy": 0.6}, waits=True)
     assert halving.promote() is None  # seven results promote two
-    halving.saw(7, 2, {"accuracy": 0.95}, waits=True)
+    halving.saw(7, 1, {"accuracy": 0.95}, waits=True)
     assert halving.promote() == 7  # a new best goes on, although two have gone
-    halving.saw(8, 2, {"accuracy": 0.0}, waits=True)
+    halving.saw(8, 1, {"accuracy": 0.0}, waits=True)
     assert halving.promote() is None  # the third, 0.7, has gone
 
 
@@ -41,10 +41,10 @@ def test_higher_rungs_come_first():
     halving = at_the_first_rung(ACCURACY, [{"accuracy": a / 10} for a in range(9)])
     for _ in range(3):
         trial = halving.promote()
-        halving.saw(trial, halving.after(2), {"accuracy": 0.5 + trial / 100}, waits=True)
-    assert halving.after(2) == 4
+        halving.saw(trial, halving.after(1), {"accuracy": 0.5 + trial / 100}, waits=True)
+    assert halving.after(1) == 3
     assert halving.promote() == 8
-    assert halving.after(4) == 10
+    assert halving.after(3) == 10
 
 
 def test_a_fast_learner_does_not_shut_out_a_fast_network():

@@ -428,11 +428,11 @@ def test_early_stopping_trains_the_better_third_on(tmp_path, slots):
     stopped = [r for r in records if r.state == "stopped"]
     completed = [r for r in records if r.state == "completed"]
     assert len(stopped) + len(completed) == 30 == loop.meter.spent("trials")
-    assert 8 <= len(completed) <= 16  # a new best goes on although a third has gone already
-    assert {r.reason for r in stopped} == {"not promoted after 3 epochs"}
+    assert 3 <= len(completed) <= 8  # a new best goes on although a third has gone already
+    assert {r.reason for r in stopped} == {"not promoted after 1 epoch", "not promoted after 3 epochs"}
     stages = epochs_of(executor)
-    assert all(stages[r.number] == [3, 9] for r in completed)
-    assert all(stages[r.number] == [3] for r in stopped)
+    assert all(stages[r.number] == [1, 3, 9] for r in completed)
+    assert all(stages[r.number] in ([1], [1, 3]) for r in stopped)
     assert not list((tmp_path / "checkpoints").iterdir())
     assert not any(r.unfinished for r in stopped)
 
@@ -445,7 +445,7 @@ def test_a_killed_driver_goes_on_with_those_that_wait(tmp_path, poll):
     executor = FakeExecutor(slots=2)
     loop = run_loop(tmp_path, executor, chosen)
     assert waiting
-    assert all(9 in epochs and 3 not in epochs for trial, epochs in epochs_of(executor).items() if trial in waiting)
+    assert all(1 not in epochs for trial, epochs in epochs_of(executor).items() if trial in waiting)
     assert loop.meter.spent("trials") == 20
     assert sum(r.counts for r in loop.study.records) == 20
     assert all(t.state.is_finished() for t in stored(tmp_path))
@@ -455,7 +455,7 @@ def test_a_candidate_that_could_not_reach_the_front_is_not_trained(tmp_path):
     def outcome(job):
         if job.payload["stage"]["do"] == "measure":
             return {"metrics": {"latency": 1.0 + job.trial}, "latency_low_ms": 1.0, "latency_high_ms": 1.0, "measure_s": 0.1}
-        return {"metrics": {"accuracy": 1.0}, "epochs": job.payload["stage"]["epochs"]}
+        return {"metrics": {"accuracy": 1.0}, "train_loss": 0.0, "epochs": job.payload["stage"]["epochs"]}
 
     executor = FakeExecutor(outcome)
     chosen = with_asha(budget="50s", objectives="accuracy,latency", strategy="random")
