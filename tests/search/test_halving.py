@@ -13,8 +13,8 @@ from nas.search.objectives import dominates, parse_objectives
 ACCURACY, BOTH = parse_objectives("accuracy"), parse_objectives("accuracy,latency")
 
 
-@pytest.mark.parametrize(("epochs", "rungs"), [(1, (1,)), (2, (2,)), (3, (1, 3)), (4, (1, 4)), (5, (2, 5)), (9, (1, 3, 9)), (10, (1, 3, 10)),
-                                               (20, (2, 7, 20)), (27, (1, 3, 9, 27))])
+@pytest.mark.parametrize(("epochs", "rungs"), [(1, (1,)), (2, (2,)), (3, (1, 3)), (4, (1, 4)), (5, (2, 5)), (9, (1, 3, 9)),
+                                               (10, (1, 3, 10)), (20, (2, 7, 20)), (27, (1, 3, 9, 27))])
 def test_rungs(epochs, rungs):
     assert rungs_of(epochs) == rungs
 
