@@ -21,7 +21,7 @@ from nas.search.study import Record, SearchStudy
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What a run has found so far."""
+    """What a run has found so far. ``fingerprint`` is that of the data it began with."""
 
     folder: RunFolder
     config: SearchConfig
@@ -30,6 +30,7 @@ class Archive:
     proxy: Size
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
+    fingerprint: str
 
     @property
     def counts(self) -> Counter[str]:
@@ -83,7 +84,7 @@ def open_archive(name: str) -> Iterator[Archive]:
     objectives, constraints = settled.objectives, settled.constraints
     with open_storage(config.storage or folder.study, reading=True) as storage:
         study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, reading=True)
-        yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints)
+        yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints, settled.fingerprint)
 
 
 def parse_limits(words: Sequence[str], archive: Archive) -> tuple[Constraint, ...]:
