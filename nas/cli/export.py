@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.cli.arguments import Arguments
-from nas.errors import NasError, RunError
+from nas.errors import NasError, RunError, nearest
 from nas.export import Exported, export_folder
 from nas.export.batch import Batch, batch_of
 from nas.export.folder import parse_formats
@@ -24,7 +24,7 @@ from nas.report.text import milliseconds, table
 from nas.search.archive import Archive, open_archive
 from nas.search.run import RunFolder
 from nas.search.study import Record
-from nas.space.library import load_architecture
+from nas.space.library import bundled_architectures, bundled_spaces, load_architecture
 from nas.space.search_space import Architecture
 
 
@@ -34,9 +34,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     formats = parse_formats(arguments.get("formats"))
     try:
         RunFolder.find(what)
-    except NasError:
+    except NasError as no_run:
         if trial is not None:
             raise
+        if not Path(what).expanduser().is_file() and what not in {**bundled_spaces(), **bundled_architectures()}:
+            raise RunError("no run, architecture or page of that name", got=what,
+                           expected="a run's name under results/ or its folder, a name that `nas spaces --architectures` lists, "
+                           "or a YAML file", hint=nearest(what, bundled_architectures()) or no_run.hint) from None  # fmt: skip
         networks = [_export_page(what, out, formats)]
     else:
         with open_archive(what) as archive:

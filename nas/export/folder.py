@@ -88,7 +88,9 @@ def _unwritable(out: Path, error: OSError) -> ExportError:
 
 
 def _refuse_others(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(p.name not in _KNOWN + _CACHES for p in out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise ExportError("this is a file, not a folder", where=str(out), hint="Choose another with out=DIR.")
+    if out.exists() and any(p.name not in _KNOWN + _CACHES for p in out.iterdir()):
         raise ExportError("the folder holds other files", where=str(out), hint="Choose another with out=DIR.")
 
 

@@ -68,11 +68,15 @@ class Archive:
             if (best := best_of(self.within(()), self.objectives, self.checks, self.constraints)) is None:
                 raise RunError("no trial of this run is completed and within its limits", where=str(self.folder.path))
             return best
-        known = {str(r.number): r for r in self.study.records if r.state == "completed"}
-        if trial not in known:
-            raise RunError("no completed trial of that number", where=str(self.folder.path), got=trial,
-                           hint=f"{self.folder.trials} lists them.")  # fmt: skip
-        return known[trial]
+        found = next((r for r in self.study.records if str(r.number) == trial), None)
+        if found is None:
+            raise RunError("this run has no such trial", where=str(self.folder.path), expected="best, or a trial's number",
+                           got=trial, hint=f"{self.folder.trials} lists them.")  # fmt: skip
+        if found.state != "completed":
+            raise RunError(f"trial {trial} has not been completed", where=str(self.folder.path),
+                           got=": ".join(filter(None, (found.state, found.reason))),
+                           hint=f"{self.folder.trials} lists those that were.")  # fmt: skip
+        return found
 
 
 @contextmanager

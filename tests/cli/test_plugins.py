@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,15 @@ def test_it_is_measured_with_the_plugin_alone(there: Path, capsys: pytest.Captur
     assert "Add plugins=" in capsys.readouterr().err
     assert main(["measure", "done", "threads=x", "plugins=my_ops.py"]) == 2, "what comes after the network is known"
     assert "threads is a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["best", "resume"])
+def test_the_next_step_works_as_printed(verb: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "done", "plugins=my_ops.py"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("export:"))
+    printed = shlex.split(line.removeprefix("export:"))
+    assert f"plugins={there / 'my_ops.py'}" in printed
+    done = nas(*printed[1:], f"out=printed-{verb}", cwd=there)
+    assert done.returncode == 0, done.stderr
+    head = " ".join((there / f"printed-{verb}" / "network.py").read_text().partition("from __future__")[0].split())
+    assert f"plugins={there / 'my_ops.py'}" in head.partition("Made with: ")[2]
