@@ -98,7 +98,7 @@ def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractCon
 
 
 def export_finals(result: Any, say: Callable[[str], None]) -> dict[int, str]:
-    """Export the networks that were trained to the end: trial -> folder; without the further formats where one is refused."""
+    """Export the networks that were trained to the end: trial -> folder; without the formats that refuse one."""
     if not result.finals:
         return {}
     from nas.cli.export import document_of, findings
@@ -120,11 +120,20 @@ def export_finals(result: Any, say: Callable[[str], None]) -> dict[int, str]:
         try:
             exported = write(formats=formats)
         except ExportError as error:
-            say(f"note: trial {record.number} is exported as source and weights alone: {error}")
-            exported = write(formats=("py",))
+            kept = expressible(lower(Architecture(final.spec)), formats)
+            say(f"note: trial {record.number} is exported as {', '.join(kept)} alone: {error}")
+            exported = write(formats=kept)
         say("\n".join([f"exported: {out}", *findings(document_of(exported))]))
         folders[record.number] = str(out)
     return folders
+
+
+def expressible(graph: Graph, formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats that can express each operation of a network one of them refused; the source alone where all can."""
+    from nas.export.formats import WRITERS, inexpressible
+
+    kept = tuple(name for name in formats if name not in WRITERS or not inexpressible([graph], name))
+    return kept if len(kept) < len(formats) else ("py",)
 
 
 def report(result: Any, json: bool, say: Callable[[str], None]) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def test_a_trial_is_exported_with_its_figures(finished: Path, tmp_path: Path, mo
     assert "objectives=accuracy,num_params" in head, "the command is whole"
 
 
-def test_without_its_data_a_trial_is_exported_and_told(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_its_data_a_trial_is_exported_and_told(finished: Path, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     shutil.copytree(finished / "results" / "done", tmp_path / "run")
     text = (tmp_path / "run" / "config.yaml").read_text()
     (tmp_path / "run" / "config.yaml").write_text(text.replace("tiny.npz", "gone.npz"))
@@ -126,7 +127,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("words", "says"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_what_a_newcomer_gets_wrong_is_told(words: list[str], says: str, finished: Path, tmp_path: Path,
-                                            monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+                                            monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(finished / "results")
     (tmp_path / "folder").mkdir()
