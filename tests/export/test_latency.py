@@ -77,7 +77,7 @@ def test_a_run_says_how_it_measured(tmp_path: Path) -> None:
     words = {"space": "nasnet_cell", "data": "digits", "budget": "1min", "deploy": "batch=8", "runtime": "onnxruntime"}
     how = Measuring.of_run(SearchConfig.from_words({**words, "target": "http://box:1"}), tmp_path)
     assert (how.target, how.batch, how.runtime) == ("http://box:1", 8, "onnxruntime")
-    assert Measuring.of_run(SearchConfig.from_words({**words, "target": "cuda@H200"}), tmp_path).target == "cuda"
+    assert Measuring.of_run(SearchConfig.from_words({**words, "target": "cuda@H200", "engine": "ray"}), tmp_path).target == "cuda"
     how.anchors.record("key", 0.5)
     assert (tmp_path / "latency_reference.json").exists()
 
