@@ -67,7 +67,8 @@ LATENCY = {"confidence": 0.95, "low_ms": 0.9, "high_ms": 1.1, "n": 30, "device_n
 
 def test_the_head_of_a_trial_says_its_conditions_and_its_noise() -> None:
     spec = parse_text(PAGE % ("mine", "a paper"))
-    record = Record(number=7, decisions={}, seed=11, metrics={"accuracy": 0.93, "latency": 1.0}, attrs={"latency": LATENCY, "epochs": 3})
+    record = Record(number=7, decisions={}, seed=11, metrics={"accuracy": 0.93, "latency": 1.0},
+                    attrs={"latency": LATENCY, "epochs": 3})  # fmt: skip
     checks = Checks(again={7: {"median_ms": 1.02, "low_ms": 1.0, "high_ms": 1.04}})
     head = trial_head(
         spec, lower(Architecture(spec)), found=found_lines({"space": "mine", "data": "digits", "budget": "3min"}, record, checks),
