@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.cli.arguments import Arguments
 from nas.net.lower import lower
+from nas.ops.plugins import on_command_line
 from nas.report.text import count, figure, milliseconds, percent
 from nas.search.archive import Archive, open_archive, parse_limits
 from nas.search.front import best_of, front_row
@@ -27,7 +28,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "again": measured_again(archive, record, kept) if record and "remeasure" in arguments.flags else None,
         }  # fmt: skip
     if not arguments.json:
-        print(_text(document))
+        print(_text(document, on_command_line(archive.config.plugins)))
     return document
 
 
@@ -54,7 +55,7 @@ def measured_again(archive: Archive, record: Record, limits: tuple[Constraint, .
     }  # fmt: skip
 
 
-def _text(document: dict[str, Any]) -> str:
+def _text(document: dict[str, Any], plugins: str) -> str:
     best, limits = document["best"], ", ".join(document["limits"]) or "no further limit"
     if best is None:
         return f"no completed network within {limits}"
@@ -64,7 +65,7 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join([
         f"trial {best['trial']} ({limits}): {', '.join(figures)}",
         *([again_text(document["again"], best)] if document["again"] else []),
-        f"export: nas export {shlex.quote(document['run'])} trial={best['trial']}",
+        f"export: nas export {shlex.quote(document['run'])} trial={best['trial']}{plugins}",
     ])  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from nas.cli.arguments import Arguments
 from nas.errors import ExportError, NasError, UsageError
 from nas.net.graph import Graph
 from nas.net.lower import lower
-from nas.ops.plugins import load_plugins
+from nas.ops.plugins import load_plugins, on_command_line
 from nas.report.text import count, duration, figure, milliseconds, percent, table
 from nas.search.config import DEFAULTS, SearchConfig
 from nas.search.run import FRONT_COLUMNS, RunFolder
@@ -98,26 +98,42 @@ def outputs(json: bool) -> tuple[Callable[[str], None], Callable[[], AbstractCon
 
 
 def export_finals(result: Any, say: Callable[[str], None]) -> dict[int, str]:
-    """Export the networks that were trained to the end: trial -> folder; without the further formats where one is refused."""
+    """Export the networks that were trained to the end: trial -> folder; without the formats that refuse one."""
     if not result.finals:
         return {}
+    from nas.cli.export import document_of, findings
     from nas.export.final import export_final
     from nas.export.folder import parse_formats
+    from nas.export.latency import Measuring, further
     from nas.export.origin import found_lines
+    from nas.train.data import load_data
 
-    folders = {}
+    config, path, folders = result.config, result.folder.path, {}
+    data, formats = load_data(config.data, seed=config.seed), parse_formats(config.formats)
+    words = {word: getattr(config, word) for word in ("space", "data", "budget")}
     for record, final in result.finals:
-        out = result.folder.path / "export" / str(record.number)
-        words = {word: getattr(result.config, word) for word in ("space", "data", "budget")}
-        found = found_lines(words, record.number, record.metrics.get("latency"), record.attrs.get("latency"))
-        write = partial(export_final, final, out, found=tuple(found), command=f"nas search config={result.folder.config}")
+        out = path / "export" / str(record.number)
+        measured = "latency" in record.metrics or further(formats)
+        write = partial(export_final, final, out, data=data, found=tuple(found_lines(words, record, result.checks)),
+                        command=f"nas search config={path / 'config.yaml'}{on_command_line(config.plugins)}",
+                        measuring=Measuring.of_run(config, path) if measured else None)  # fmt: skip
         try:
-            write(formats=parse_formats(result.config.formats))
+            exported = write(formats=formats)
         except ExportError as error:
-            say(f"note: trial {record.number} is exported as source and weights alone: {error}")
-            write(formats=("py",))
+            kept = expressible(lower(Architecture(final.spec)), formats)
+            say(f"note: trial {record.number} is exported as {', '.join(kept)} alone: {error}")
+            exported = write(formats=kept)
+        say("\n".join([f"exported: {out}", *findings(document_of(exported))]))
         folders[record.number] = str(out)
     return folders
+
+
+def expressible(graph: Graph, formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats that can express each operation of a network one of them refused; the source alone where all can."""
+    from nas.export.formats import WRITERS, inexpressible
+
+    kept = tuple(name for name in formats if name not in WRITERS or not inexpressible([graph], name))
+    return kept if len(kept) < len(formats) else ("py",)
 
 
 def report(result: Any, json: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -126,12 +142,12 @@ def report(result: Any, json: bool, say: Callable[[str], None]) -> dict[str, Any
     document: dict[str, Any] = result.document()
     document["final"] = [{**row, "export": exported.get(row["trial"])} for row in document["final"]]
     if not json:
-        print(text(document))
+        print(text(document, result.config.plugins))
     return document
 
 
-def text(document: dict[str, Any]) -> str:
-    """The front, what was spent, and what to type next."""
+def text(document: dict[str, Any], plugins: Sequence[str] = ()) -> str:
+    """The front, what was spent, and what to type next; a run's plugins are named again in what is typed."""
     run = document["run"]
     best = document["best"]["trial"] if document["best"] else None
     front = document["front"]
@@ -152,12 +168,12 @@ def text(document: dict[str, Any]) -> str:
         lines += ["", "trained at deployed size:", table(("trial", "val", "test", "epochs", "weights", "export"), finals)]
     if (tau := document["rank_correlation"]) is not None:
         lines.append(f"the search's accuracy and the final one: Kendall {tau:.2f} (n={len(document['final'])})")
-    word = shlex.quote(run)
+    word, loading = shlex.quote(run), on_command_line(plugins)
     lines += ["", f"run folder: {run}"]
     if document["interrupted"]:
-        lines.append(f"go on:      nas resume {word}")
+        lines.append(f"go on:      nas resume {word}{loading}")
     if front:
-        lines.append(f"export:     nas export {word} trial=best")
+        lines.append(f"export:     nas export {word} trial=best{loading}")
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from nas.space.library import load_architecture
 from nas.space.search_space import Architecture
 
 if TYPE_CHECKING:
+    from nas.export.latency import Measuring
     from nas.search.final import FinalResult
     from nas.train.data import Dataset
     from nas.train.fit import EpochResult
@@ -32,7 +33,8 @@ FOLDER = Path("results", "trained")
 class Subject:
     """What is to be trained: at which size as far as it is said, on which data, and what is known of its search.
 
-    ``split``: the seed by which a run holds out its validation images; they are held out here too.
+    ``split``: the seed by which a run holds out its validation images; they are held out here too. ``measuring``: how the run
+    measured latency, if it did.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Subject:
     data: str | None
     split: int | None = None
     found: tuple[str, ...] = ()
+    measuring: Measuring | None = None
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -59,29 +62,30 @@ def run(arguments: Arguments) -> dict[str, Any]:
     epochs = whole_number("epochs", arguments.get("epochs"))
     if (batch := whole_number("batch_size", arguments.get("batch_size"), least=2)) is not None:
         page = replace(page, recipe=page.recipe.batched(batch))
+    seed = whole_number("seed", arguments.get("seed", "0"), least=0) or 0
     seconds = seconds_of(arguments.get("budget"))
     out = Path(arguments.get("out") or FOLDER / file_name(f"{subject.name}-{Path(subject.data).stem}-{page.name}"))
     with join_group(device) as group:
-        how = {"epochs": epochs, "seconds": seconds, "seed": whole_number("seed", arguments.get("seed", "0"), least=0) or 0}
-        result, done = _train(arguments, subject, page, out, device, group, how)
+        how = {"epochs": epochs, "seconds": seconds, "seed": seed}
+        data = data_at(subject, subject.size.input, seed)
+        result, done = _train(arguments, subject, data, page, out, device, group, how)
         if not group.first:
             return {}
     if result is None:
         document: dict[str, Any] = {"out": str(out), "epochs": done, "interrupted": True}
     else:
-        document = _exported(arguments, subject, result, out, formats)
+        document = _exported(arguments, subject, data, result, out, formats)
     if not arguments.json:
         print(_text(document))
     return document
 
 
-def _train(arguments: Arguments, subject: Subject, page: RecipePage, out: Path, device: str, group: Group,
+def _train(arguments: Arguments, subject: Subject, data: Dataset, page: RecipePage, out: Path, device: str, group: Group,
            how: dict[str, Any]) -> tuple[FinalResult | None, int]:  # fmt: skip
     """What the training came to, None where it was interrupted; and the last epoch, counted from 1."""
     from nas.report.training import training_view
     from nas.search.final import train_final
 
-    data = data_at(subject, subject.size.input, how["seed"])
     done = 0
     with training_view(sys.stderr if arguments.json else sys.stdout) if group.first else nullcontext() as show:
 
@@ -99,19 +103,20 @@ def _train(arguments: Arguments, subject: Subject, page: RecipePage, out: Path, 
     return result, done
 
 
-def _exported(arguments: Arguments, subject: Subject, result: FinalResult, out: Path, formats: tuple[str, ...]) -> dict[str, Any]:
+def _exported(arguments: Arguments, subject: Subject, data: Dataset, result: FinalResult, out: Path,
+              formats: tuple[str, ...]) -> dict[str, Any]:  # fmt: skip
+    from nas.cli.export import document_of
     from nas.export.final import export_final
+    from nas.export.latency import Measuring, further
 
     words = [*arguments.words, *(f"{key}={value}" for key, value in arguments.keys.items() if isinstance(value, str))]
-    exported = export_final(result, out / "export", formats=formats, found=subject.found,
-                            command=f"nas train {shlex.join(words)}")  # fmt: skip
+    measuring = subject.measuring or (Measuring() if further(formats) else None)
+    exported = export_final(result, out / "export", data=data, formats=formats, found=subject.found,
+                            command=f"nas train {shlex.join(words)}", measuring=measuring)  # fmt: skip
     metrics = dict(result.metrics or {})
     told = ("name", "num_params", "macs", "weights", "recipe_name", "epochs", "best_epoch", "val_accuracy",
             "last_val_accuracy", "test_accuracy", "train_s", "seed", "conditions")  # fmt: skip
-    return {
-        "out": str(out), **{word: metrics[word] for word in told}, "files": list(map(str, exported.files)),
-        "checks": dict(exported.checks), "interrupted": False,
-    }  # fmt: skip
+    return {**document_of(exported), "out": str(out), **{word: metrics[word] for word in told}, "interrupted": False}
 
 
 def subject_of(arguments: Arguments) -> Subject:
@@ -131,6 +136,7 @@ def subject_of(arguments: Arguments) -> Subject:
 
 
 def _of_run(arguments: Arguments, what: str, trial: str) -> Subject:
+    from nas.export.latency import Measuring
     from nas.export.origin import found_lines
     from nas.search.archive import open_archive
 
@@ -138,11 +144,13 @@ def _of_run(arguments: Arguments, what: str, trial: str) -> Subject:
         record = archive.pick(trial)
         architecture = archive.study.space.architecture(record.decisions)
         words = {word: getattr(archive.config, word) for word in ("space", "data", "budget")}
-        found = found_lines(words, record.number, record.metrics.get("latency"), record.attrs.get("latency"))
+        found = found_lines(words, record, archive.checks)
+        measured = "latency" in record.metrics
         name = f"{archive.folder.path.resolve().name}-{record.number}"
         return Subject(name=name, architecture=architecture, size=_size(arguments, architecture, archive.deploy),
                        data=arguments.get("data") or archive.config.data, split=archive.config.seed,
-                       found=tuple(found))  # fmt: skip
+                       found=tuple(found),
+                       measuring=Measuring.of_run(archive.config, archive.folder.path) if measured else None)  # fmt: skip
 
 
 def _size(arguments: Arguments, architecture: Architecture, base: Size) -> Size:
@@ -196,6 +204,8 @@ def file_name(text: str) -> str:
 
 
 def _text(document: Mapping[str, Any]) -> str:
+    from nas.cli.export import findings
+
     if document["interrupted"]:
         return f"interrupted after epoch {document['epochs']}; the same command goes on: {document['out']}"
     return "\n".join([
@@ -204,6 +214,6 @@ def _text(document: Mapping[str, Any]) -> str:
         f" {percent(document['test_accuracy'])} on test",
         f"weights: {document['weights']}, recipe {document['recipe_name']}, in {duration(document['train_s'])}",
         f"folder: {document['out']} (best.pt, last.pt, architecture.yaml, metrics.json, export/)",
-        *(f"  {name}: {result}" for name, result in document["checks"].items()),
+        *findings(document),
         f"prove it: python {shlex.quote(document['out'] + '/export/test_network.py')}",
     ])  # fmt: skip

@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ExportError, nearest
-from nas.export.proof import PROOF, REFERENCE, TEST, fill
-from nas.net.graph import Graph
-from nas.net.lower import lower
-from nas.net.render import Head, render
-from nas.report.picture import picture
-from nas.space.search_space import Architecture
+from nas.net.render import Head
 from nas.space.spec import Spec
-from nas.space.unparse import to_yaml
 
 if TYPE_CHECKING:
-    from torch import nn
+    from nas.export.batch import Batch
+    from nas.export.latency import Measuring
+    from nas.measure.latency import Latency
 
 FORMATS = ("py", "safetensors", "onnx", "pt2")
 """What ``formats`` may list. ``py`` is always written: the others are made from it."""
 
-SOURCE, PAGE, WEIGHTS, METRICS, REQUIREMENTS = "network.py", "architecture.yaml", "weights.pt", "metrics.json", "requirements.txt"
-PICTURE = "cell.svg"
-_OTHERS = ("weights.safetensors", "network.onnx", "network.pt2")
-_KNOWN = (SOURCE, WEIGHTS, PAGE, METRICS, PICTURE, REQUIREMENTS, TEST, REFERENCE, *_OTHERS)
+_KNOWN = (
+    "network.py", "weights.pt", "architecture.yaml", "metrics.json", "cell.svg", "requirements.txt", "test_network.py",
+    "test_network.pt", "weights.safetensors", "network.onnx", "network.pt2",
+)  # fmt: skip
 _CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written, and for every further format how far it is from the source's own outputs."""
+    """What was written, and for every further format how far it is from the source's own outputs.
+
+    ``latencies`` are by format, a text is why one was refused. ``right``: on how many of the stored images the network is right,
+    and of how many; None where none are stored.
+    """
 
     folder: Path
     files: tuple[Path, ...]
     checks: Mapping[str, str]
+    latencies: Mapping[str, Latency | str]
+    right: tuple[int, int] | None
 
 
 def parse_formats(text: str | None) -> tuple[str, ...]:
@@ -55,13 +54,16 @@ def parse_formats(text: str | None) -> tuple[str, ...]:
 
 def export_folder(
     spec: Spec, out: Path, *, head: Head, metrics: Mapping[str, Any], weights: Path | None = None,
-    formats: Sequence[str] = ("py",),
+    formats: Sequence[str] = ("py",), batch: Batch | None = None, measuring: Measuring | None = None,
 ) -> Exported:  # fmt: skip
     """Write a network at the size of its page; the source's outputs are first shown to be the searched network's, bit by bit.
 
-    Raises ExportError when the folder holds other files or cannot be written, when the network cannot be written in one of
-    the formats, or when an output is not the same.
+    Where there are ``weights``, a ``batch`` of labelled images goes into the test. With ``measuring`` every format is measured;
+    a refused measurement is told, and prevents nothing. Raises ExportError when the folder holds other files or cannot be
+    written, when the network cannot be written in one of the formats, or when an output is not the same.
     """
+    from nas.export.writing import Writing
+
     _refuse_others(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +71,16 @@ def export_folder(
     except OSError as error:
         raise _unwritable(out, error) from None
     try:
-        checks = _write(spec, made, head, metrics, weights, formats)
+        writing = Writing(spec, made, head, weights, formats)
+        right, checks = writing.prove(batch), writing.further()
+        latencies = {} if measuring is None else writing.measure(measuring)
+        writing.describe(metrics, checks, latencies, right)
         files = _move(made, out)
     except OSError as error:
         raise _unwritable(out, error) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return Exported(folder=out, files=files, checks=checks)
+    return Exported(folder=out, files=files, checks=checks, latencies=latencies, right=right)
 
 
 def _unwritable(out: Path, error: OSError) -> ExportError:
@@ -83,7 +88,9 @@ def _unwritable(out: Path, error: OSError) -> ExportError:
 
 
 def _refuse_others(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(p.name not in _KNOWN + _CACHES for p in out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise ExportError("this is a file, not a folder", where=str(out), hint="Choose another with out=DIR.")
+    if out.exists() and any(p.name not in _KNOWN + _CACHES for p in out.iterdir()):
         raise ExportError("the folder holds other files", where=str(out), hint="Choose another with out=DIR.")
 
 
@@ -96,92 +103,3 @@ def _move(made: Path, out: Path) -> tuple[Path, ...]:
     for name in names:
         (made / name).replace(out / name)
     return tuple(out / name for name in names)
-
-
-def _write(
-    spec: Spec, made: Path, head: Head, metrics: Mapping[str, Any], weights: Path | None, formats: Sequence[str]
-) -> dict[str, str]:
-    import torch
-
-    if weights is None and "safetensors" in formats:
-        raise ExportError("there are no trained weights to write as safetensors", hint="Leave safetensors out of formats=.")
-    graph = lower(Architecture(spec))
-    (made / SOURCE).write_text(render(graph, head), encoding="utf-8")
-    network = load_source(made / SOURCE).build()
-    if weights is not None:
-        _load(network, weights)
-        torch.save(network.state_dict(), made / WEIGHTS)
-    else:
-        fill(network)
-    example = torch.randn(2, *graph.inputs[0][1], generator=torch.Generator().manual_seed(0))
-    output = check_source(graph, network.eval(), example)
-    (made / PAGE).write_text(to_yaml(spec), encoding="utf-8")
-    (made / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
-    (made / PICTURE).write_text(picture(graph, spec.name), encoding="utf-8")
-    (made / REQUIREMENTS).write_text("torch>=2.6\n", encoding="utf-8")
-    (made / TEST).write_text(PROOF, encoding="utf-8")
-    stored = {"input": example, "output": output, "num_params": graph.num_params, "made_with": _environment()}
-    torch.save(stored, made / REFERENCE)
-    checks = _further(graph, network, example, made, formats)
-    return checks if weights is not None else {name: f"{text}; holds placeholder weights" for name, text in checks.items()}
-
-
-def _further(graph: Graph, network: nn.Module, example: Any, made: Path, formats: Sequence[str]) -> dict[str, str]:
-    from nas.export import formats as writers
-
-    checks = {}
-    if "safetensors" in formats:
-        checks["safetensors"] = writers.write_safetensors(network, made / "weights.safetensors")
-    if "onnx" in formats:
-        checks["onnx"] = writers.write_onnx(graph, network, example, made / "network.onnx")
-    if "pt2" in formats:
-        checks["pt2"] = writers.write_pt2(graph, network, example, made / "network.pt2")
-    return checks
-
-
-def load_source(path: Path) -> ModuleType:
-    """The module of a rendered file: our own source, which data enters as checked literals only."""
-    spec = importlib.util.spec_from_file_location("network", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def check_source(graph: Graph, network: nn.Module, example: Any) -> Any:
-    """The rendered network's output, once it is shown to equal the built network's bit by bit. Raises ExportError."""
-    import torch
-
-    from nas.net.build import build
-
-    built = build(graph).eval()
-    with torch.inference_mode():
-        try:
-            built.load_state_dict(network.state_dict())
-        except RuntimeError as error:
-            got = str(error).split("\n")[1].strip()
-            raise ExportError("the source's weights have other names than the network's", got=got) from None
-        expected, output = built(example), network(example)
-    if not torch.equal(expected, output):
-        raise ExportError("the source's outputs differ from the network's", got=f"{float((expected - output).abs().max()):.2g}")
-    return output.clone()
-
-
-def _load(network: nn.Module, weights: Path) -> None:
-    from pickle import UnpicklingError
-
-    import torch
-
-    try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise ExportError("the weights cannot be loaded", where=str(weights), got=str(error).split("\n")[0]) from None
-
-
-def _environment() -> dict[str, str]:
-    import platform
-
-    import torch
-
-    return {"python": platform.python_version(), "torch": str(torch.__version__), "platform": platform.platform()}

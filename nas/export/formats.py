@@ -47,7 +47,7 @@ def write_onnx(graph: Graph, network: nn.Module, example: Tensor, path: Path) ->
 def write_pt2(graph: Graph, network: nn.Module, example: Tensor, path: Path) -> str:
     """Write the network as a torch.export program with a dynamic batch; the comparison after reading it back, in words."""
     _attempt("torch.export", graph, network, example, path, _program)
-    with _quiet():
+    with quietly():
         program = torch.export.load(path).module()
     return _compare("torch.export", network, example, program)
 
@@ -107,7 +107,7 @@ def inexpressible(graphs: Iterable[Graph], name: str) -> list[str]:
 def _attempt(what: str, graph: Graph, network: nn.Module, example: Tensor, path: Path, write: Write) -> None:
     """Write the network. Raises ExportError naming the operation that cannot be, found by trying each by itself."""
     try:
-        with _quiet():
+        with quietly():
             write(network, (example,), path)
     except Exception as error:  # whatever an exporter raises, the user is told which operation it was
         path.unlink(missing_ok=True)
@@ -125,7 +125,7 @@ def _refused(graphs: Iterable[Graph], path: Path, write: Write) -> Iterator[str]
             continue
         tried.add(call.op)
         try:
-            with _quiet():
+            with quietly():
                 write(make_module(call).eval(), tuple(torch.zeros(2, *shape) for shape in shapes), trial)
         except Exception:  # as above: any refusal counts
             yield call.op
@@ -156,7 +156,7 @@ def _compare(what: str, network: nn.Module, example: Tensor, run: Callable[[Tens
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Exporters' progress and warnings off the user's screen."""
     logging.disable(logging.WARNING)
     try:

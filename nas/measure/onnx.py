@@ -27,7 +27,7 @@ _PROVIDERS = {
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A network as a file's content: one input ``x`` of a fixed shape, one output ``y``."""
+    """A network as a file's content: one input and one output, the batch's size fixed or not."""
 
     content: bytes = field(repr=False)
 
@@ -71,8 +71,9 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
         raise MeasureError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
     binding, place, index = session.io_binding(), data.device.type, data.device.index or 0
     data = data.contiguous()
-    binding.bind_input("x", place, index, kind, tuple(data.shape), data.data_ptr())
-    binding.bind_output("y", place, index)
+    (given,), (result,) = session.get_inputs(), session.get_outputs()
+    binding.bind_input(given.name, place, index, kind, tuple(data.shape), data.data_ptr())
+    binding.bind_output(result.name, place, index)
 
     def run(kept: object = data) -> object:  # the binding reads its memory
         session.run_with_iobinding(binding)

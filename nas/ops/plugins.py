@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,6 +82,11 @@ def is_loaded(plugin: str) -> bool:
 def absolute(plugin: str) -> str:
     """A file as an absolute path; an entry point's name as it is."""
     return str(Path(plugin).expanduser().resolve()) if _is_file(plugin) else plugin
+
+
+def on_command_line(plugins: Iterable[str]) -> str:
+    """The words that load them, each after a blank."""
+    return "".join(f" plugins={shlex.quote(plugin)}" for plugin in plugins)
 
 
 _LOADED: set[str] = set()

@@ -21,7 +21,7 @@ from nas.search.study import Record, SearchStudy
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What a run has found so far."""
+    """What a run has found so far. ``fingerprint`` is that of the data it began with."""
 
     folder: RunFolder
     config: SearchConfig
@@ -30,6 +30,7 @@ class Archive:
     proxy: Size
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
+    fingerprint: str
 
     @property
     def counts(self) -> Counter[str]:
@@ -67,11 +68,15 @@ class Archive:
             if (best := best_of(self.within(()), self.objectives, self.checks, self.constraints)) is None:
                 raise RunError("no trial of this run is completed and within its limits", where=str(self.folder.path))
             return best
-        known = {str(r.number): r for r in self.study.records if r.state == "completed"}
-        if trial not in known:
-            raise RunError("no completed trial of that number", where=str(self.folder.path), got=trial,
-                           hint=f"{self.folder.trials} lists them.")  # fmt: skip
-        return known[trial]
+        found = next((r for r in self.study.records if str(r.number) == trial), None)
+        if found is None:
+            raise RunError("this run has no such trial", where=str(self.folder.path), expected="best, or a trial's number",
+                           got=trial, hint=f"{self.folder.trials} lists them.")  # fmt: skip
+        if found.state != "completed":
+            raise RunError(f"trial {trial} has not been completed", where=str(self.folder.path),
+                           got=": ".join(filter(None, (found.state, found.reason))),
+                           hint=f"{self.folder.trials} lists those that were.")  # fmt: skip
+        return found
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def open_archive(name: str) -> Iterator[Archive]:
     objectives, constraints = settled.objectives, settled.constraints
     with open_storage(config.storage or folder.study, reading=True) as storage:
         study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, reading=True)
-        yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints)
+        yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints, settled.fingerprint)
 
 
 def parse_limits(words: Sequence[str], archive: Archive) -> tuple[Constraint, ...]:

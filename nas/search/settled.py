@@ -105,9 +105,9 @@ class Settled:
 def _check_plugins(needed: tuple[str, ...], where: str) -> None:
     """A run's plugins are loaded by who reads it, never because its folder says so. Raises RunError."""
     if missing := [plugin for plugin in needed if not plugins.is_loaded(plugin)]:
-        line = " ".join(f"plugins={plugin}" for plugin in missing)
         raise RunError("this run has operations of a plugin that is not loaded", where=where, got=missing[0],
-                       hint=f"Add {line} to the command line, if you trust that file: a run alone runs no code.")  # fmt: skip
+                       hint=f"Add{plugins.on_command_line(missing)} to the command line, "
+                            "if you trust that file: a run alone runs no code.")  # fmt: skip
 
 
 def absolute(data: str) -> str:

@@ -53,12 +53,17 @@ def read_source(source: str, *, image_size: int | None, memory_limit: int, worke
         if any(idx_file(path, name) for name in IDX):
             return read_idx_folder(path)
         return read_folder(path, image_size=image_size, memory_limit=memory_limit, workers=workers)
-    if _FUNCTION.fullmatch(source):
+    if is_function(source):
         return read_function(source, image_size=image_size, memory_limit=memory_limit)
     if path.exists():
         raise DataError("not a data set that can be read", where=source, expected=FORMS)
     raise DataError("no such data set, file or folder", expected=FORMS, got=source,
                     hint=nearest(source, ["digits", *NAMED]))  # fmt: skip
+
+
+def is_function(source: str) -> bool:
+    """Whether reading the source would call code: ``package.module:function``."""
+    return bool(_FUNCTION.fullmatch(source)) and not source.startswith("hf:") and not Path(source).expanduser().is_dir()
 
 
 def _read_named(name: str, hub: Hub, *, image_size: int | None, memory_limit: int) -> Source:

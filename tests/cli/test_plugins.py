@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,10 @@ import pytest
 import yaml
 
 from nas.cli import main
+from nas.cli.search import expressible, foretell
+from nas.net.lower import lower
+from nas.search.config import SearchConfig
+from nas.space.library import load_space
 from tests.cli.driver import environment, nas
 from tests.ops.plugins import MY_OPS, tables_restored
 from tests.search.runs import write_data
@@ -92,3 +98,52 @@ def test_it_is_measured_with_the_plugin_alone(there: Path, capsys: pytest.Captur
     assert "Add plugins=" in capsys.readouterr().err
     assert main(["measure", "done", "threads=x", "plugins=my_ops.py"]) == 2, "what comes after the network is known"
     assert "threads is a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["best", "resume"])
+def test_the_next_step_works_as_printed(verb: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "done", "plugins=my_ops.py"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("export:"))
+    printed = shlex.split(line.removeprefix("export:"))
+    assert f"plugins={there / 'my_ops.py'}" in printed
+    done = nas(*printed[1:], f"out=printed-{verb}", cwd=there)
+    assert done.returncode == 0, done.stderr
+    head = " ".join((there / f"printed-{verb}" / "network.py").read_text().partition("from __future__")[0].split())
+    assert f"plugins={there / 'my_ops.py'}" in head.partition("Made with: ")[2]
+
+
+BESSEL = '''
+import torch
+from torch import Tensor, nn
+
+import nas
+
+
+@nas.op("bessel")
+class Bessel(nn.Module):
+    """What ONNX has no operation for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_format_cannot_express_is_said_before_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(BESSEL)
+    Path("odd.yaml").write_text("{name: odd, input: [1, 8, 8], network: [{op: {choice: [bessel, identity]}}, "
+                                "{op: conv_bn, out_channels: 4}, global_avg_pool, classifier]}")  # fmt: skip
+    words = {"space": "odd.yaml", "data": "digits", "budget": "1min", "final": "1", "plugins": "odd.py"}
+    told: list[str] = []
+    with tables_restored():
+        foretell(SearchConfig.from_words(words), ("py", "onnx", "pt2"), told.append)
+        space = load_space("odd.yaml")
+        graphs = [lower(space.sample(random.Random(seed))) for seed in range(8)]
+        odd = next(graph for graph in graphs if "bessel" in {call.op for _, call in graph.calls()})
+        assert expressible(odd, ("py", "onnx", "pt2")) == ("py", "pt2")
+    assert told == ["trying the space's operations in onnx",
+                    "note: onnx cannot express bessel; networks with such operations are exported without it",
+                    "trying the space's operations in pt2"]  # fmt: skip

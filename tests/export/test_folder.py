@@ -13,8 +13,10 @@ import yaml
 
 from nas.errors import ExportError
 from nas.export import export_folder
-from nas.export.folder import load_source, parse_formats
+from nas.export.batch import Batch
+from nas.export.folder import parse_formats
 from nas.export.proof import fill
+from nas.export.writing import load_source
 from nas.net.build import build
 from nas.net.lower import lower
 from nas.net.render import Head
@@ -58,11 +60,60 @@ def test_the_folder_proves_itself(spec: Spec, tmp_path: Path, trained: bool) -> 
     assert {p.name for p in exported.files} == names | ({"weights.pt"} if trained else set())
     assert not list(tmp_path.glob(".out*"))
     assert parse_file(exported.folder / "architecture.yaml") == spec
-    assert json.loads((exported.folder / "metrics.json").read_text()) == {"a": 1}
+    assert json.loads((exported.folder / "metrics.json").read_text()) == {"a": 1, "formats": {}}
     proof = run_proof(exported.folder)
     assert proof.returncode == 0, proof.stderr
     assert "made with" in proof.stdout
     assert "run with" in proof.stdout
+
+
+def labelled(count: int = 40) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(torch.randn(count, 3, 8, 8, generator=generator), torch.randint(4, (count,), generator=generator))
+
+
+def test_the_accuracy_on_stored_images_is_proved(spec: Spec, tmp_path: Path) -> None:
+    weights = weights_of(spec, tmp_path / "w.pt")
+    exported = export_folder(spec, tmp_path / "out", head=HEAD, metrics={}, weights=weights, batch=labelled())
+    network = load_source(exported.folder / "network.py").build(pretrained=str(weights)).eval()
+    right = int((network(labelled().images).argmax(1) == labelled().labels).sum())
+    assert exported.right == (right, 40)
+    figures = json.loads((exported.folder / "metrics.json").read_text())
+    assert figures["stored_images"] == {"split": "validation", "right": right, "images": 40}
+    proof = run_proof(exported.folder)
+    assert proof.returncode == 0, proof.stderr
+    assert f"right on {right} of 40 images of the validation split, {right} at export" in proof.stdout
+
+
+def test_one_image_that_changes_sides_fails_unless_it_is_a_tie(spec: Spec, tmp_path: Path) -> None:
+    weights = weights_of(spec, tmp_path / "w.pt")
+    folder = export_folder(spec, tmp_path / "out", head=HEAD, metrics={}, weights=weights, batch=labelled()).folder
+    stored = torch.load(folder / "test_network.pt", weights_only=True)
+    with torch.inference_mode():
+        output = load_source(folder / "network.py").build(pretrained=str(weights)).eval()(stored["images"])
+    first, second = output.topk(2).values.unbind(1)
+    surest = int((first - second).argmax())
+    stored["right"][surest] = ~stored["right"][surest]
+    torch.save(stored, folder / "test_network.pt")
+    proof = run_proof(folder)
+    assert proof.returncode != 0
+    assert "test_same_accuracy" in proof.stderr
+    source = (folder / "test_network.py").read_text()
+    (folder / "test_network.py").write_text(source.replace("tied = first - second <=", "tied = first - second <= 100 +"))
+    assert run_proof(folder).returncode == 0
+
+
+@pytest.mark.parametrize(("trained", "batch"), [(True, False), (False, True), (True, True)])
+def test_the_proof_holds_what_it_tests_alone(spec: Spec, tmp_path: Path, trained: bool, batch: bool) -> None:
+    """Without weights, images prove nothing and are not stored."""
+    weights = weights_of(spec, tmp_path / "w.pt") if trained else None
+    folder = export_folder(spec, tmp_path / "out", head=HEAD, metrics={}, weights=weights,
+                           batch=labelled() if batch else None).folder  # fmt: skip
+    source = (folder / "test_network.py").read_text()
+    assert ("def fill" in source, "weights.pt" in source) == (not trained, trained)
+    assert source.count("same_accuracy") == (2 if trained and batch else 0)
+    assert ("images" in torch.load(folder / "test_network.pt", weights_only=True)) == (trained and batch)
+    compile(source, "test_network.py", "exec")
 
 
 def test_the_proof_can_fail(spec: Spec, tmp_path: Path) -> None:

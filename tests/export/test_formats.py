@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from nas.errors import ExportError
-from nas.export.folder import load_source
 from nas.export.formats import inexpressible, write_onnx, write_pt2
+from nas.export.writing import load_source
 from nas.net.graph import Graph
 from nas.net.lower import lower
 from nas.net.render import Head, render

@@ -132,7 +132,9 @@ class _Render:
 
     def text(self, head: Head) -> str:
         network, classified = self.network()
-        blocks = [*self.sources.definitions.values(), *map(_class_text, self.written), network, self.build(classified)]
+        own = [*map(_class_text, self.written), network, self.build(classified)]
+        self.sources.drop_unused_activations(own)
+        blocks = [*self.sources.definitions.values(), *own]
         body = "\n\n\n".join(blocks)
         return f"{_head(head)}\n\n{self.imports(body)}\n\n\n{body}\n"
 

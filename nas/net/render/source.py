@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from nas.errors import ExportError
 
 _OURS = "nas.ops.modules"
+_ENTRY = re.compile(r' +"(\w+)": nn\.\w+,')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,16 @@ class Sources:
             elif needed in parsed.imports:
                 self._import(parsed.imports[needed], name, module)
         self.definitions[name] = parsed.definitions[name]
+
+    def drop_unused_activations(self, others: Sequence[str]) -> None:
+        """Of the table of activations keep what is named by a literal of another definition or of ``others``: all names are."""
+        if self._home.get("make_activation") != f"{_OURS}.activation":
+            return
+        table = self.definitions.pop("make_activation")
+        texts = "\n".join([*self.definitions.values(), *others])
+        named = {node.value for node in ast.walk(ast.parse(texts)) if isinstance(node, ast.Constant)}
+        kept = [line for line in table.split("\n") if (entry := _ENTRY.match(line)) is None or entry[1] in named]
+        self.definitions = {"make_activation": "\n".join(kept), **self.definitions}
 
     def _import(self, imported: Imported, needed_by: str, module: str) -> None:
         root = imported.module.partition(".")[0]

@@ -183,7 +183,7 @@
     table(facts, ["", ""], rows, [0, 1]);
     facts.tHead.remove();
     parts.push(facts);
-    const command = `nas export ${quoted(run.run.path)} trial=${number}`;
+    const command = `nas export ${quoted(run.run.path)} trial=${number}${run.run.plugins}`;
     if (t.state === "completed") parts.push(element("h3", "Export"), element("pre", command, { id: "export" }));
     table(decided, ["decision", "chosen"], Object.entries(t.decisions).map(([k, v]) => [k, String(v)]), [0, 1]);
     parts.push(element("h3", "Decisions"), decided);

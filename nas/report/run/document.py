@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.ops.plugins import on_command_line
 from nas.report.run.hypervolume import Scale, growth, phase
 from nas.report.run.importance import importance
 from nas.report.run.noise import binomial_error, images_behind
@@ -76,7 +77,8 @@ def _head(archive: Archive) -> dict[str, Any]:
     return {
         "name": archive.folder.path.resolve().name, "path": str(archive.folder.path), "space": config.space, "data": config.data,
         "source": archive.study.space.spec.source, "budget": config.budget, "strategy": config.strategy, "seed": config.seed,
-        "command": command(config), "deploy": _size(archive.deploy), "proxy": _size(archive.proxy),
+        "command": command(config), "plugins": on_command_line(config.plugins), "deploy": _size(archive.deploy),
+        "proxy": _size(archive.proxy),
         "same_size": archive.deploy == archive.proxy,
     }  # fmt: skip
 
