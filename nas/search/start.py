@@ -267,8 +267,9 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     wanted = measured_metrics(settled.objectives, settled.constraints)
     target = config.target or settled.device
     where = target if is_remote(target) else Target.parse(target).device
-    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
-               "metrics": sorted(wanted | ({"latency"} if wanted & TIMED else set())), "anchors": str(folder.path.resolve())}  # fmt: skip
+    metrics = sorted(wanted | {"latency"} if wanted & TIMED else wanted)
+    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime, "metrics": metrics,
+               "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device,
                  "shared": str(shared) if shared else None},

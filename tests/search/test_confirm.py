@@ -81,7 +81,8 @@ def test_an_interrupt_keeps_what_was_found(tmp_path):
 
 def test_a_search_for_memory_alone_times_nothing(tmp_path):
     def remembering(job):
-        return {"metrics": {"memory": 1e6 + job.trial}, "measure_s": 0.1} if job.payload["stage"]["do"] == "measure" else accuracy_of(job)
+        measured = {"metrics": {"memory": 1e6 + job.trial}, "measure_s": 0.1}
+        return measured if job.payload["stage"]["do"] == "measure" else accuracy_of(job)
 
     loop, extra = confirmed(tmp_path, outcome=remembering, objectives="accuracy,memory")
     assert loop.payload["measure"]["metrics"] == ["memory"]
