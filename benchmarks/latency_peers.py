@@ -8,7 +8,8 @@ itself. That is taken from two sessions in turn, a run of each at a time, one of
 ``SessionOptions.enable_profiling``: ``loop``, seconds of ``session.run`` by the clock outside, without the profiler;
 ``profiled``, the same with it; ``model_run``, what the profile says of the whole run; ``kernels``, the sum of what it says
 of the operations. So ``profiled - loop`` is what recording costs, and ``profiler_us`` that for every operation.
-``session.run`` also copies the output, which a bound one (ours) leaves where it is.
+``session.run`` also copies the output, which a bound one (ours) leaves where it is. Runs during which the scheduler gave the
+core to others are left out, as in our own protocol.
 
 Differences are of ours, compared are medians over the rounds. The peers know no drift and no foreign load: take the figures
 on a quiet machine, within 5 % is the target there. About 4 minutes. With ``--write`` the figures go to
@@ -23,6 +24,7 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from latency_repeatability import Shape, autorange_ms, random_net
 from torch import nn
 
 from nas.errors import MeasureError
+from nas.measure.device import CpuTimer, Timing
 from nas.measure.latency import measure_latency
 from nas.measure.onnx import OnnxModel, to_onnx
 from nas.measure.reference import Anchors
@@ -66,20 +69,23 @@ def own_ms(content: bytes, shape: Shape, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         data = {"x": np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)}
         plain, profiled = _session(content), _session(content, f"{folder}/profile")
-        times: dict[str, list[float]] = {"loop": [], "profiled": []}
+        sessions, timer = {"loop": plain, "profiled": profiled}, CpuTimer(threads=1)
+        timings: dict[str, list[Timing]] = {name: [] for name in sessions}
         end = time.perf_counter() + 2 * seconds
-        while time.perf_counter() < end or len(times["loop"]) < 20:
-            for name, session in (("loop", plain), ("profiled", profiled)):
-                start = time.perf_counter()
-                session.run(None, data)
-                times[name].append(1000 * (time.perf_counter() - start))
+        while time.perf_counter() < end or len(timings["loop"]) < 20:
+            for name, session in sessions.items():
+                timings[name].append(timer(partial(session.run, None, data), 1))
         events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
-    runs = len(times["loop"])
+    runs = len(timings["loop"])
     kernels = [event["dur"] / 1000 for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
     by_run = np.reshape(kernels, (runs, -1))
-    found = times | {"model_run": [event["dur"] / 1000 for event in events if event["name"] == "model_run"],
-                     "kernels": by_run.sum(1)}  # fmt: skip
-    return {name: float(np.median(values[runs // 10 :])) for name, values in found.items()} | {"operations": by_run.shape[1]}
+    whole = {name: np.array([not interrupted for _, interrupted in timings[name]]) for name in sessions}
+    for kept in whole.values():
+        kept[: runs // 10] = False
+    found = {name: (1000 * np.array([seconds for seconds, _ in timings[name]]))[whole[name]] for name in sessions}
+    model_run = np.array([event["dur"] / 1000 for event in events if event["name"] == "model_run"])
+    found |= {"model_run": model_run[whole["profiled"]], "kernels": by_run.sum(1)[whole["profiled"]]}
+    return {name: median(list(values)) for name, values in found.items()} | {"operations": float(by_run.shape[1])}
 
 
 def _session(content: bytes, profile: str | None = None) -> ort.InferenceSession:
