@@ -46,6 +46,7 @@ def measured_again(archive: Archive, record: Record, limits: tuple[Constraint, .
     graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
     latency, values = measure_metrics(target, graph, wanted, batch=config.deploy.batch or 1, threads=1, runtime=config.runtime,
                                       anchors=Anchors(str(archive.folder.path.resolve())))  # fmt: skip
+    assert latency is not None, "it is among what is wanted"
     now = {**record.metrics, **values}
     return {
         "target": target, "device": latency.device_name, "latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms,
