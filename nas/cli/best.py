@@ -13,6 +13,9 @@ from nas.search.front import best_of, front_row
 from nas.search.objectives import METRICS, Constraint, judged_by
 from nas.search.study import Record
 
+_NAMED = {"num_params", "macs"}
+"""Told in words of their own."""
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Answer from the archive, without any new training."""
@@ -60,8 +63,9 @@ def _text(document: dict[str, Any]) -> str:
     if best is None:
         return f"no completed network within {limits}"
     latency = [] if best["latency_ms"] is None else [milliseconds(best["latency_ms"])]
+    others = [f"{name} {figure(name, best[name])}" for name in METRICS if best.get(name) is not None and name not in _NAMED]
     figures = [percent(best["val_accuracy"]) + " on validation", *latency, f"{count(best['num_params'])} params",
-               f"{count(best['macs'])} MACs"]  # fmt: skip
+               f"{count(best['macs'])} MACs", *others]  # fmt: skip
     return "\n".join([
         f"trial {best['trial']} ({limits}): {', '.join(figures)}",
         *([again_text(document["again"], best)] if document["again"] else []),
