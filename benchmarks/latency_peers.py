@@ -2,11 +2,18 @@
 
     python benchmarks/latency_peers.py [--nets 6] [--rounds 5] [--write]
 
-For every network, in turn and several rounds: ``measure_latency`` and ``torch.utils.benchmark`` of the eager network, and
-``measure_latency(runtime="onnxruntime")`` and the ``model_run`` events that ONNX Runtime records of itself
-(``SessionOptions.enable_profiling``; recording costs it something for every operation). Compared are medians over the
-rounds. The peers know no drift and no foreign load: take the figures on a quiet machine, within 5 % is the target there.
-About 2 minutes. With ``--write`` the figures go to results/benchmarks/latency_peers.csv with their conditions.
+Random small networks, and published ones from 1 to 40 ms. For each, in turn and several rounds: ``measure_latency`` and
+``torch.utils.benchmark`` of the eager network, ``measure_latency(runtime="onnxruntime")``, and what ONNX Runtime says of
+itself. That is taken from two sessions in turn, the second of two runs each, one of them with
+``SessionOptions.enable_profiling``: ``loop``, seconds of ``session.run`` by the clock outside, without the profiler;
+``profiled``, the same with it; ``model_run``, what the profile says of the whole run; ``kernels``, the sum of what it says
+of the operations. So ``profiled - loop`` is what recording costs, and ``profiler_us`` that for every operation.
+``session.run`` also copies the output, which a bound one (ours) leaves where it is. Runs during which the scheduler gave the
+core to others are left out, as in our own protocol.
+
+Differences are of ours, compared are medians over the rounds. The peers know no drift and no foreign load: take the figures
+on a quiet machine, within 5 % is the target there. About 4 minutes. With ``--write`` the figures go to
+results/benchmarks/latency_peers.csv with their conditions.
 """
 
 from __future__ import annotations
@@ -16,63 +23,105 @@ import csv
 import json
 import os
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from latency_repeatability import autorange_ms, random_net
+from latency_repeatability import Shape, autorange_ms, random_net
+from torch import nn
 
 from nas.errors import MeasureError
-from nas.measure.latency import Latency, measure_latency
+from nas.measure.device import CpuTimer, Timing
+from nas.measure.latency import measure_latency
 from nas.measure.onnx import OnnxModel, to_onnx
 from nas.measure.reference import Anchors
+from nas.net.build import build
+from nas.net.graph import Size
+from nas.net.lower import lower
+from nas.space.library import load_architecture
 
 ROOT = Path(__file__).resolve().parent.parent
 Row = dict[str, object]
 SECONDS = 0.4
+OWN = ("loop", "profiled", "model_run", "kernels")
 
 
-def profiled_ms(content: bytes, shape: tuple[int, ...], runs: int = 100) -> float:
-    """The median of ONNX Runtime's own ``model_run`` events, a tenth of them for warming up."""
+PUBLISHED = (("mobilenet_v3_small", 96), ("mobilenet_v2", 96), ("mobilenet_v2", 160), ("mobilenet_v2", 224), ("resnet_18", 128),
+             ("resnet_18", 224))  # fmt: skip
+"""Networks and the sides of their inputs."""
+
+
+def networks(count: int) -> list[tuple[str, nn.Module, Shape]]:
+    """So many random networks, and the published ones."""
+    small = [(f"random {seed}", *random_net(seed)) for seed in range(count)]
+    large: list[tuple[str, nn.Module, Shape]] = []
+    for name, side in PUBLISHED:
+        graph = lower(load_architecture(name), Size(input=(3, side, side)))
+        large.append((f"{name} {side}", build(graph).eval(), (3, side, side)))
+    return small + large
+
+
+def own_ms(content: bytes, shape: Shape, seconds: float) -> dict[str, float]:
+    """What ONNX Runtime says and what a clock outside says, medians in ms; the first tenth of the runs warms up."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         data = {"x": np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)}
-        for _ in range(runs):
-            session.run(None, data)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    times = [event["dur"] for event in events if event["name"] == "model_run"]
-    return float(np.median(times[runs // 10 :])) / 1000
+        plain, profiled = _session(content), _session(content, f"{folder}/profile")
+        sessions, timer = {"loop": plain, "profiled": profiled}, CpuTimer(threads=1)
+        timings: dict[str, list[Timing]] = {name: [] for name in sessions}
+        end = time.perf_counter() + 2 * seconds
+        while time.perf_counter() < end or len(timings["loop"]) < 20:
+            for name, session in sessions.items():
+                timings[name] += [timer(partial(session.run, None, data), 1) for _ in range(2)]
+        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    runs = len(timings["loop"])
+    kernels = [event["dur"] / 1000 for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+    by_run = np.reshape(kernels, (runs, -1))
+    whole = {name: np.array([not interrupted for _, interrupted in timings[name]]) for name in sessions}
+    for kept in whole.values():
+        kept[: runs // 10] = False
+        kept[::2] = False  # brought the network's data back into the caches
+    found = {name: (1000 * np.array([seconds for seconds, _ in timings[name]]))[whole[name]] for name in sessions}
+    model_run = np.array([event["dur"] / 1000 for event in events if event["name"] == "model_run"])
+    found |= {"model_run": model_run[whole["profiled"]], "kernels": by_run.sum(1)[whole["profiled"]]}
+    return {name: median(list(values)) for name, values in found.items()} | {"operations": float(by_run.shape[1])}
+
+
+def _session(content: bytes, profile: str | None = None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def median(values: list[float]) -> float:
     return float(np.median(values)) if values else float("nan")
 
 
-def compare(seed: int, rounds: int, anchors: Anchors) -> Row:
+def compare(name: str, model: nn.Module, shape: Shape, rounds: int, anchors: Anchors) -> Row:
     """One network: medians over the rounds in milliseconds, and how far ours are from the peers'."""
-    model, shape = random_net(seed)
     with torch.inference_mode():
         content = to_onnx(model, torch.zeros(1, *shape))
-    ours: dict[str, list[Latency]] = {"eager": [], "onnxruntime": []}
-    refused, peers = 0, {"eager": list[float](), "onnxruntime": list[float]()}
+    found: dict[str, list[float]] = {}
+    refused = 0
     for _ in range(rounds):
         for runtime, network in (("eager", model), ("onnxruntime", OnnxModel(content))):
             try:
-                ours[runtime].append(measure_latency(network, shape, runtime=runtime, anchors=anchors))
+                latency = measure_latency(network, shape, runtime=runtime, anchors=anchors)
+                found.setdefault(runtime, []).append(latency.median_ms)
             except MeasureError:
                 refused += 1
-            peer = autorange_ms(model, shape, SECONDS) if runtime == "eager" else profiled_ms(content, shape)
-            peers[runtime].append(peer)
-    row: Row = {"net": seed, "refused": refused}
-    for runtime, name in (("eager", "autorange"), ("onnxruntime", "profile")):
-        mine, theirs = median([latency.median_ms for latency in ours[runtime]]), median(peers[runtime])
-        row |= {f"{runtime}_ms": round(mine, 4), f"{name}_ms": round(theirs, 4),
-                f"{name}_difference": round(mine / theirs - 1, 4)}  # fmt: skip
-    return row
+        for peer, ms in {"autorange": autorange_ms(model, shape, SECONDS), **own_ms(content, shape, SECONDS)}.items():
+            found.setdefault(peer, []).append(ms)
+    ms = {what: median(found.get(what, [])) for what in ("eager", "autorange", "onnxruntime", *OWN)}
+    operations = median(found["operations"])
+    return {"net": name, "refused": refused, **{f"{what}_ms": round(value, 4) for what, value in ms.items()},
+            "operations": int(operations), "profiler_us": round(1000 * (ms["profiled"] - ms["loop"]) / operations, 2),
+            "autorange_difference": round(ms["eager"] / ms["autorange"] - 1, 4),
+            **{f"{peer}_difference": round(ms["onnxruntime"] / ms[peer] - 1, 4) for peer in OWN}}  # fmt: skip
 
 
 def main() -> None:
@@ -83,10 +132,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     anchors, rows = Anchors(), list[Row]()
-    for seed in range(args.nets):
-        rows.append(compare(seed, args.rounds, anchors))
+    for name, model, shape in networks(args.nets):
+        rows.append(compare(name, model, shape, args.rounds, anchors))
         print(rows[-1], flush=True)
-    gaps = {name: [abs(float(str(row[name]))) for row in rows] for name in ("autorange_difference", "profile_difference")}
+    gaps = {name: [abs(float(str(row[name]))) for row in rows] for name in rows[0] if name.endswith("_difference")}
     rows.append({"net": "MEDIAN", **{name: round(float(np.nanmedian(values)), 4) for name, values in gaps.items()}})
     print(rows[-1], f"load average {os.getloadavg()[0]:.1f}")
     if args.write:

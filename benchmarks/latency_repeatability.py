@@ -4,7 +4,8 @@
 
 For every number of foreign training processes in ``--loads``, two fresh processes measure every network by
 ``measure_latency`` and, right after it, by torch's ``blocked_autorange`` for about the same time. Compared are the two
-processes, and the last one with the first of all ("vs ... foreign"). Everything shares one anchor, as a run's folder
+processes, and the last one with the first of all ("vs ... foreign"; ``median_lean`` is signed: below 0 the later figures are
+the lower ones). Everything shares one anchor, as a run's folder
 does. Then ``--cells`` random networks of nasnet_cell (CIFAR's size) are measured twice on the machine as it is, by
 ``measure_latency`` alone: what matters there is their order. A refused measurement is counted, and is not a figure.
 20 networks, three loads and 100 cells take 6 minutes on a quiet machine; a busy one refuses, and takes longer. With
@@ -156,6 +157,7 @@ def compare(what: str, load: int, field: str, first: list[Row], second: list[Row
     return {
         "foreign_processes": load, "compared": what, "protocol": field.removesuffix("_ms").replace("median", "paired"),
         "nets": len(first), "refused": len(first) - len(both), "median_difference": round(float(np.median(gap)), 4),
+        "median_lean": round(float(np.median(b / a - 1)), 4),
         "p95_difference": round(float(np.quantile(gap, 0.95)), 4), "max_difference": round(float(gap.max()), 4),
         "kendall": round(kendall(a, b), 3),
         "fastest_ms": round(float(a.min()), 3), "slowest_ms": round(float(a.max()), 3),

@@ -14,6 +14,9 @@ from nas.search.front import best_of, front_row
 from nas.search.objectives import METRICS, Constraint, judged_by
 from nas.search.study import Record
 
+_NAMED = {"num_params", "macs"}
+"""Told in words of their own."""
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Answer from the archive, without any new training."""
@@ -47,6 +50,7 @@ def measured_again(archive: Archive, record: Record, limits: tuple[Constraint, .
     graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
     latency, values = measure_metrics(target, graph, wanted, batch=config.deploy.batch or 1, threads=1, runtime=config.runtime,
                                       anchors=Anchors(str(archive.folder.path.resolve())))  # fmt: skip
+    assert latency is not None, "it is among what is wanted"
     now = {**record.metrics, **values}
     return {
         "target": target, "device": latency.device_name, "latency_ms": latency.median_ms, "latency_low_ms": latency.low_ms,
@@ -60,8 +64,9 @@ def _text(document: dict[str, Any], plugins: str) -> str:
     if best is None:
         return f"no completed network within {limits}"
     latency = [] if best["latency_ms"] is None else [milliseconds(best["latency_ms"])]
+    others = [f"{name} {figure(name, best[name])}" for name in METRICS if best.get(name) is not None and name not in _NAMED]
     figures = [percent(best["val_accuracy"]) + " on validation", *latency, f"{count(best['num_params'])} params",
-               f"{count(best['macs'])} MACs"]  # fmt: skip
+               f"{count(best['macs'])} MACs", *others]  # fmt: skip
     return "\n".join([
         f"trial {best['trial']} ({limits}): {', '.join(figures)}",
         *([again_text(document["again"], best)] if document["again"] else []),

@@ -14,7 +14,7 @@ from torch import nn
 from nas.cli.arguments import Arguments
 from nas.cli.measure import options_of
 from nas.cli.show import size_of
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UsageError
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
@@ -22,6 +22,7 @@ from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
 from nas.measure.runtime import find_runtime
 from nas.measure.table import Additivity, LatencyTable, Measure, Work, additivity
+from nas.measure.target import is_remote
 from nas.net.build import build
 from nas.net.graph import Graph
 from nas.net.lower import lower
@@ -36,6 +37,9 @@ LIMITS = Limits(tolerance=0.03, min_s=0.1, max_s=1.5, warmup_s=0.1)
 def run(arguments: Arguments) -> dict[str, Any]:
     """Measure what networks of a space are made of, and how well the sums tell whole networks."""
     space, options = load_space(arguments.words[0]), options_of(arguments)
+    if is_remote(options["device"]):
+        raise UsageError("a latency table is measured on the machine that it is made on", got=f"target={options['device']}",
+                         hint="Run the command there.")  # fmt: skip
     networks = whole_number("networks", arguments.get("networks", "20")) or 1
     checks = whole_number("check", arguments.get("check", "5"), least=0) or 0
     path = Path(arguments.get("out") or f"results/latency_tables/{space.name}.json")

@@ -11,7 +11,7 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, nearest
 from nas.measure.device import Run, device_name, find_device
 from nas.measure.onnx import OnnxModel
 from nas.measure.reference import REFERENCE_SHAPE, reference_net
@@ -37,6 +37,13 @@ class Options(TypedDict, total=False):
     cores: Sequence[int] | None
 
 
+def find_dtype(name: str) -> torch.dtype:
+    """Torch's type of that name. Raises MeasureError."""
+    if name not in DTYPES:
+        raise MeasureError("unknown dtype", expected=" or ".join(DTYPES), got=name, hint=nearest(name, DTYPES))
+    return DTYPES[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """What a network runs on, by what, and on how many inputs at a time; make one with :meth:`of`."""
@@ -55,9 +62,9 @@ class Conditions:
         """From plain words; ``others`` do not change how it is run. Raises MeasureError for what is not there."""
         engine = find_runtime(runtime)
         memory_format = _format(engine, memory_format)
-        for what, word, known in (("dtype", dtype, DTYPES), ("memory format", memory_format, MEMORY_FORMATS)):
-            if word not in known:
-                raise MeasureError(f"unknown {what}", expected=" or ".join(known), got=word)
+        find_dtype(dtype)
+        if memory_format not in MEMORY_FORMATS:
+            raise MeasureError("unknown memory format", expected=" or ".join(MEMORY_FORMATS), got=memory_format)
         for what, count in (("batch", batch), ("threads", threads)):
             if count < 1:
                 raise MeasureError(f"{what} must be at least 1", got=count)
@@ -90,7 +97,7 @@ class Conditions:
 
     def prepare(self, model: Model, shape: tuple[int, ...], batch: int, runtime: Runtime) -> Run:
         """A copy of the model on the device with a fixed random input, as something to call."""
-        dtype, layout = DTYPES[self.dtype], MEMORY_FORMATS[self.memory_format]
+        dtype, layout = find_dtype(self.dtype), MEMORY_FORMATS[self.memory_format]
         data = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
         data = data.to(device=self.device, dtype=dtype)
         data = data.contiguous(memory_format=layout) if data.dim() == 4 else data

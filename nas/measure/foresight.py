@@ -22,7 +22,7 @@ FIRST, EVERY = (20, 40, 80), 50
 """Fitted at so many measurements, and then after every so many more."""
 
 HISTORY = 300
-"""The newest measurements are learnt from: a fit of 300 takes 0.2 s, and a search's newest are the most like its next."""
+"""The newest measurements are learnt from: a fit of 300 takes 0.5 s, and a search's newest are the most like its next."""
 
 AUDIT = 20
 """One in so many that would be skipped is measured all the same, lest a wrong belief were never put right."""

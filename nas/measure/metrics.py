@@ -1,4 +1,4 @@
-"""What a search may want to know of a network on a device, from one measurement."""
+"""What a search may want to know of a network on a device, from one measurement at most."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Collection
 from typing import NamedTuple, Unpack
 
 from nas.errors import MeasureError, nearest
-from nas.measure.conditions import DTYPES, Options
+from nas.measure.conditions import Options, find_dtype
+from nas.measure.device import find_device, lock_name
 from nas.measure.latency import Latency
+from nas.measure.lock import device_lock
 from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
@@ -21,11 +23,17 @@ METRICS = {
     "weight_bytes": "bytes of parameters and buffers", "energy": "mJ for one input",
 }  # fmt: skip
 
+TIMED = frozenset({"latency", "latency_p95", "throughput", "energy"})
+"""Those that the network has to be run for, on a device of its own; of memory it is not timed."""
+
 
 class Figures(NamedTuple):
-    """The latency with all its conditions, and every figure that was wanted by its name in :data:`METRICS`."""
+    """The latency with all its conditions, and every figure that was wanted by its name in :data:`METRICS`.
 
-    latency: Latency
+    ``latency`` is None when none of :data:`TIMED` was wanted.
+    """
+
+    latency: Latency | None
     values: dict[str, float]
 
 
@@ -33,7 +41,7 @@ def measure_metrics(
     target: str, network: Graph, wanted: Collection[str] = ("latency",), *, limits: Limits | None = None,
     anchors: Anchors | None = None, wait_s: float = WAIT_S, **options: Unpack[Options],
 ) -> Figures:  # fmt: skip
-    """Measure once, by :func:`nas.measure.target.measure_at`, and tell all of ``wanted``.
+    """Measure once, by :func:`nas.measure.target.measure_both`, and tell all of ``wanted``; memory alone is not timed.
 
     ``memory`` is counted by torch's allocator on this machine's CUDA devices, for the eager network; elsewhere it is
     what the weights and the tensors between operations amount to (:func:`nas.measure.memory.activation_bytes`).
@@ -42,13 +50,15 @@ def measure_metrics(
     for name in wanted:
         if name not in METRICS:
             raise MeasureError("unknown metric", expected=", ".join(METRICS), got=name, hint=nearest(name, METRICS))
-    latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
-                                   **options)  # fmt: skip
-    values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
-    if "memory" in wanted or "weight_bytes" in wanted:
-        values |= _memory(target, network, latency)
-    if joules is not None:
-        values["energy"] = 1000 * joules / latency.batch
+    latency, values = None, dict[str, float]()
+    if TIMED & {*wanted}:
+        latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
+                                       **options)  # fmt: skip
+        values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
+        if joules is not None:
+            values["energy"] = 1000 * joules / latency.batch
+    if {"memory", "weight_bytes"} & {*wanted}:
+        values |= _memory(target, network, wait_s, options)
     return Figures(latency, {name: values[name] for name in METRICS if name in wanted})
 
 
@@ -57,10 +67,11 @@ def throughput(latency: Latency) -> float:
     return 1000 * latency.batch / latency.median_ms
 
 
-def _memory(target: str, graph: Graph, latency: Latency) -> dict[str, float]:
-    dtype, batch, network = DTYPES[latency.dtype], latency.batch, build(graph)
+def _memory(target: str, graph: Graph, wait_s: float, options: Options) -> dict[str, float]:
+    dtype, batch, network = find_dtype(options.get("dtype", "float32")), options.get("batch", 1), build(graph)
     weights = weight_bytes(network, dtype)
-    if latency.device == "cpu" or is_remote(target):
+    if is_remote(target) or (device := find_device(target)).type == "cpu":
         return {"weight_bytes": weights, "memory": weights + activation_bytes(graph, batch, dtype)}
-    peak = peak_bytes(network, latency.input_shape, device=latency.device, batch=batch, dtype=dtype)
+    with device_lock(lock_name(device), timeout_s=wait_s):
+        peak = peak_bytes(network, graph.inputs[0][1], device=str(device), batch=batch, dtype=dtype)
     return {"weight_bytes": weights, "memory": peak}

@@ -133,6 +133,8 @@ class MeasureServer(ThreadingHTTPServer):
                              hint="Set NAS_TOKEN or token_file=FILE here and at the clients; openssl rand -hex 32 makes one.")
         if allow and token is None:
             raise UsageError("--allow lets clients run code here, so they need a token", hint="Set NAS_TOKEN or token_file=FILE.")
+        if not 0 <= port < 1 << 16:
+            raise UsageError("this is no port", expected="0 to 65535", got=port)
         self.token, self.allow, self.most_bytes = token, allow, most_bytes
         self.desks = {device: Desk(device, allow=allow, most_waiting=most_waiting) for device in devices}
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -26,6 +26,7 @@ from nas.ops import Shape
 Measure = Callable[[nn.Module, Shape], Latency]
 """Measures a module that takes one tensor of this shape (without the batch)."""
 
+
 class Work(NamedTuple):
     """An operation on the shapes of its inputs (without the batch)."""
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Unpack
 import torch
 from torch import nn
 
-from nas.errors import MeasureError, UsageError
-from nas.measure.conditions import DTYPES, Options
+from nas.errors import MeasureError
+from nas.measure.conditions import Options, find_dtype
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.energy import energy_counter, measure_energy
 from nas.measure.fold import fold_batch_norms
@@ -126,9 +126,7 @@ def exported(network: Graph | nn.Module, shape: Shape, options: Options) -> tupl
         if not isinstance(network, Graph):
             raise MeasureError("a module of one's own does not travel as source", hint="Measure it with runtime=onnxruntime.")
         return "source", render(network, Head(title="A network to be measured.")).encode()
-    dtype = options.get("dtype", "float32")
-    if dtype not in DTYPES:
-        raise UsageError("unknown dtype", got=dtype, expected=" or ".join(DTYPES))
+    dtype = find_dtype(options.get("dtype", "float32"))
     model = build(network) if isinstance(network, Graph) else copy.deepcopy(network)
-    model = (fold_batch_norms(model) if options.get("fold_batch_norm") else model).eval().to(DTYPES[dtype])
-    return "onnx", to_onnx(model, torch.zeros(options.get("batch", 1), *shape, dtype=DTYPES[dtype]))
+    model = (fold_batch_norms(model) if options.get("fold_batch_norm") else model).eval().to(dtype)
+    return "onnx", to_onnx(model, torch.zeros(options.get("batch", 1), *shape, dtype=dtype))

@@ -34,7 +34,7 @@ def confirm(loop: SearchLoop) -> None:
     """Measure and train the front again, as far as its share of the budget goes. Ends early on Ctrl-C."""
     checks, share = loop.ledger.front.checks, loop.rules.shares.before_final
     members = loop.ledger.front.members
-    if loop.payload["measure"]:
+    if timed(loop):
         todo = [Extra(str(r.number), page_of(loop, r), {"stage": {"do": "measure"}})
                 for r in members[:MEASURED] if r.number not in checks.again]  # fmt: skip
 
@@ -73,6 +73,11 @@ def full_training(loop: SearchLoop) -> float:
     """Seconds that a whole training takes: the longest of the front's, or the plan's estimate."""
     known = [r.attrs["seconds"] for r in loop.ledger.front.members if "seconds" in r.attrs]
     return max(known, default=loop.plan.epoch_s * loop.plan.recipe.epochs)
+
+
+def timed(loop: SearchLoop) -> bool:
+    """Whether the search measures latency."""
+    return "latency" in (loop.payload["measure"] or {"metrics": ()})["metrics"]
 
 
 def one_measurement(loop: SearchLoop) -> float:

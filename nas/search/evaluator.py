@@ -83,7 +83,7 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 
 def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Latency of the deployed network, with random weights (they do not change it; denormals are flushed).
+    """Figures of the deployed network, with random weights (they do not change them; denormals are flushed).
 
     ``refused`` is the reason when the device stayed too busy for a figure that can be believed.
     """
@@ -101,8 +101,9 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
             if attempt == MEASURE_ATTEMPTS - 1:
                 return {"refused": str(error)}
             time.sleep(MEASURE_PAUSE_S)
-    return {"metrics": metrics, "latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
-            "latency": latency.to_mapping(), "measure_s": time.perf_counter() - start}  # fmt: skip
+    conditions = {"latency_low_ms": latency.low_ms, "latency_high_ms": latency.high_ms,
+                  "latency": latency.to_mapping()} if latency else {}  # fmt: skip
+    return {"metrics": metrics, **conditions, "measure_s": time.perf_counter() - start}
 
 
 def calibrate(how: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from nas.errors import NasError
 from nas.net.graph import Size
 from nas.net.lower import lower
-from nas.search.confirm import Extra, full_training, one_measurement, run_jobs
+from nas.search.confirm import Extra, full_training, one_measurement, run_jobs, timed
 from nas.search.loop import SearchLoop
 from nas.search.settled import size_words
 from nas.space.library import bundled_architectures
@@ -40,7 +40,7 @@ def train_peers(loop: SearchLoop) -> None:
             known.append({**rows[extra.name].row, "accuracy": result["metrics"]["accuracy"], "epochs": result["epochs"]})
             loop.study.set_metadata(peers=known)
 
-    if loop.payload["measure"]:
+    if timed(loop):
         run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": {"do": "measure"}}) for p in todo], measured,
                  executor=loop.measurer, at_once=1, share=shares.before_final, seconds=one_measurement(loop),
                  what="peers measured")  # fmt: skip

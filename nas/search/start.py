@@ -15,7 +15,7 @@ import torch
 
 from nas.errors import NasError, RunError, UsageError
 from nas.measure.foresight import Foresight
-from nas.measure.metrics import METRICS
+from nas.measure.metrics import METRICS, TIMED
 from nas.measure.target import check_target, is_remote
 from nas.net.graph import Size
 from nas.net.lower import lower
@@ -197,7 +197,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         payload = payload_of(settled, folder, shared)
         how = payload["measure"]
         apart = how is not None and measured_apart(config.target or device)
-        if how is not None and not apart:
+        if how is not None and "latency" in how["metrics"] and not apart:
             calibrate(how)
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
                          log=folder.log, say=say,
@@ -267,8 +267,9 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     wanted = measured_metrics(settled.objectives, settled.constraints)
     target = config.target or settled.device
     where = target if is_remote(target) else Target.parse(target).device
-    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
-               "metrics": ["latency", *sorted(wanted - {"latency"})], "anchors": str(folder.path.resolve())}  # fmt: skip
+    metrics = sorted(wanted | {"latency"} if wanted & TIMED else wanted)
+    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime, "metrics": metrics,
+               "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device,
                  "shared": str(shared) if shared else None},

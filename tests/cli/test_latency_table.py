@@ -93,7 +93,8 @@ def test_a_whole_network_that_is_refused_is_told(measured, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("words", "message"), [
     (("nasnet_a_cifar",), "nothing to search"), (("tiny.yaml", "networks=0"), "networks is a whole number"),
-    (("tiny.yaml", "target=tpu"), "no such device"), (("tiny.yaml", "runtime=onx"), "unknown runtime"),
+    (("tiny.yaml", "target=tpu"), "no such device"), (("tiny.yaml", "target=ssh://box"), "Run the command there"),
+    (("tiny.yaml", "runtime=onx"), "unknown runtime"),
 ])  # fmt: skip
 def test_mistakes_are_told(measured, words, message, capsys):
     assert nas(*words) == 2

@@ -191,10 +191,11 @@ def test_a_full_queue_is_told():
     ({"host": "0.0.0.0"}, r"others can reach needs a token.*NAS_TOKEN"),
     ({"host": "127.0.0.1", "allow": True}, r"--allow lets clients run code here"),
     ({"host": "192.0.2.1", "token": TOKEN}, "cannot listen there"),
+    ({"host": "127.0.0.1", "port": 65536}, "no port; expected 0 to 65535; got 65536"),
 ])  # fmt: skip
-def test_an_unsafe_server_does_not_start(words, message):
+def test_an_unsafe_or_impossible_server_does_not_start(words, message):
     with pytest.raises(UsageError, match=message):
-        MeasureServer(words.pop("host"), 0, ["cpu"], **words)
+        MeasureServer(**{"port": 0, "devices": ["cpu"], **words})
 
 
 @pytest.mark.slow

@@ -54,6 +54,17 @@ def test_one_measurement_gives_every_metric():
     assert list(measure_metrics("cpu", GRAPH, limits=LENIENT).values) == ["latency"]
 
 
+def test_memory_alone_is_told_while_the_device_is_in_use_and_never_timed():
+    with device_lock("cpu"):
+        latency, values = measure_metrics("cpu", GRAPH, ["memory", "weight_bytes"], batch=4, dtype="float16", wait_s=0.01)
+        assert latency is None
+        assert values["memory"] == values["weight_bytes"] + activation_bytes(GRAPH, 4, torch.float16)
+        with pytest.raises(MeasureError, match="stayed in use"):
+            measure_metrics("cpu", GRAPH, ["memory", "throughput"], wait_s=0.01)
+    with pytest.raises(MeasureError, match="unknown dtype"):
+        measure_metrics("cpu", GRAPH, ["memory"], dtype="float8")
+
+
 def test_energy_is_the_inputs_share_in_millijoules(monkeypatch):
     monkeypatch.setattr("nas.measure.target.measure_energy", lambda *words, **options: 0.5)
     assert measure_metrics("cpu", GRAPH, ["energy"], limits=LENIENT, batch=10).values == {"energy": pytest.approx(50)}

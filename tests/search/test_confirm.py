@@ -77,3 +77,22 @@ def test_an_interrupt_keeps_what_was_found(tmp_path):
     assert loop.interrupted == executor.closed
     again, _ = confirmed(tmp_path, repeats="50%")
     assert again.ledger.front.checks.again.keys() == {r.number for r in again.ledger.front.members}
+
+
+def test_a_search_for_memory_alone_times_nothing(tmp_path):
+    def remembering(job):
+        measured = {"metrics": {"memory": 1e6 + job.trial}, "measure_s": 0.1}
+        return measured if job.payload["stage"]["do"] == "measure" else accuracy_of(job)
+
+    loop, extra = confirmed(tmp_path, outcome=remembering, objectives="accuracy,memory")
+    assert loop.payload["measure"]["metrics"] == ["memory"]
+    assert {job.payload["stage"]["do"] for job in extra} == {"train"}
+    assert loop.ledger.front.checks.again == {}
+
+
+@pytest.mark.parametrize(("objectives", "metrics"), [
+    ("accuracy,throughput,memory", ["latency", "memory", "throughput"]), ("accuracy,latency", ["latency"]),
+])  # fmt: skip
+def test_what_is_timed_has_a_latency_as_well(tmp_path, objectives, metrics):
+    with a_loop(tmp_path, FakeExecutor(outcome), settled(objectives=objectives)) as loop:
+        assert loop.payload["measure"]["metrics"] == metrics

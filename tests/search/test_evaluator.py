@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nas.errors import MeasureError, TrainError
+from nas.measure.lock import device_lock
 from nas.net.build import build
 from nas.net.lower import lower
 from nas.search import evaluator
@@ -127,6 +128,14 @@ def test_the_deployed_network_is_measured(payload, measured):
     assert (result["latency_low_ms"], result["latency_high_ms"]) == (1.9, 2.1)
     assert result["latency"] == {"batch": 1}
     assert not Path(payload["weights"]).exists()
+
+
+def test_memory_alone_has_no_latency_to_tell(payload):
+    payload["measure"] = {"target": "cpu", "batch": 4, "threads": 1, "runtime": "eager", "metrics": ["memory"], "anchors": "."}
+    with device_lock("cpu"):
+        result = evaluate({**payload, "stage": {"do": "measure"}}, lambda values: False)
+    assert result.keys() == {"metrics", "measure_s"}
+    assert result["metrics"].keys() == {"memory"}
 
 
 def test_the_proxy_is_trained(payload, architecture):
