@@ -14,7 +14,7 @@ DENSE = "nas.ops.modules.dense:"
 @op("basic_block", MODULES + "BasicBlock", ordered=True)
 def basic_block(s: Sketch, *, out_channels: int, stride: int = 1, shortcut: str = "projection", attention: str = "none",
                 reduction: int = 16, drop_path: float = 0.0) -> None:  # fmt: skip
-    """Two 3x3 convolutions around a shortcut (ResNet); attention ``none``, ``se`` or ``cbam``.
+    """Two 3x3 convolutions around a shortcut (ResNet); attention ``none``, ``se``, ``eca`` or ``cbam``.
 
     Where the shape changes the shortcut is a 1x1 convolution with batch norm (``projection``), or drops pixels and
     appends zero channels (``pad``, ResNet's option A).

@@ -6,7 +6,7 @@ import math
 
 from nas.errors import ShapeError
 from nas.ops.catalogue import op
-from nas.ops.sketch import Sketch, divides, positive
+from nas.ops.sketch import Sketch, divides, one_of, positive
 
 MODULES = "nas.ops.modules.tokens:"
 
@@ -118,11 +118,18 @@ def token_pool(s: Sketch, *, out_channels: int, stride: int = 2, class_tokens: i
 
 
 @op("patch_merging", MODULES + "PatchMerging")
-def patch_merging(s: Sketch) -> None:
-    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded."""
+def patch_merging(s: Sketch, *, norm: str = "before") -> None:
+    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded.
+
+    ``norm: after`` puts the norm behind the linear layer (Swin V2).
+    """
+    one_of("norm", norm, ("before", "after"))
     channels, height, width = s.map()
     s.shape = (4 * channels, (height + 1) // 2, (width + 1) // 2)
-    s.norm().conv(2 * channels)
+    if norm == "before":
+        s.norm().conv(2 * channels)
+    else:
+        s.conv(2 * channels).norm()
 
 
 def square(length: int) -> int:
