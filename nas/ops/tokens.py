@@ -86,6 +86,15 @@ def class_token(s: Sketch, *, count: int = 1) -> None:
     s.shape = (length + count, channels)
 
 
+@op("put_token", MODULES + "PutToken", takes=(), inputs=2)
+def put_token(s: Sketch) -> None:
+    """The first input, a vector, as a token before those of the second: (C,) and (L, C) to (L + 1, C)."""
+    token, tokens = s.inputs
+    if len(token) != 1 or len(tokens) != 2 or token[0] != tokens[1]:
+        raise ShapeError("put_token puts a vector before tokens", expected="(C,) and (L, C)", got=f"{token} and {tokens}")
+    s.shape = (tokens[0] + 1, token[0])
+
+
 @op("take_token", MODULES + "TakeToken", takes=())
 def take_token(s: Sketch, *, index: int = 0) -> None:
     """One token as a vector: the class token is 0, the last one -1. (L, C) to (C,)."""

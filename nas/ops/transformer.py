@@ -11,14 +11,30 @@ MODULES = "nas.ops.modules.transformer:"
 
 
 @op("self_attention", ATTENTION + "SelfAttention")
-def self_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True, dropout: float = 0.0) -> None:
-    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V; the heads must divide the features."""
+def self_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True, talking_heads: bool = False,
+                   dropout: float = 0.0) -> None:  # fmt: skip
+    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V; the heads must divide the features.
+
+    ``talking_heads``: the heads are mixed by a linear layer before the softmax and by one after it (CaiT).
+    """
     length, channels = s.tokens()
     share("dropout", dropout)
     divides(num_heads, channels, "num_heads")
     s.linear(3 * channels, qkv_bias)
     s.shape = (length, channels)
     s.matmul(2, length, length, channels).linear(channels)
+    if talking_heads:
+        s.params(2 * num_heads * (num_heads + 1)).matmul(2, length, length, num_heads, num_heads)
+
+
+@op("class_attention", ATTENTION + "ClassAttention")
+def class_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True) -> None:
+    """The first token alone attends to all: (L, C) to its answer, a vector (C,) (CaiT)."""
+    length, channels = s.tokens()
+    divides(num_heads, channels, "num_heads")
+    s.linear(2 * channels, qkv_bias)
+    s.shape = (channels,)
+    s.linear(channels, qkv_bias).matmul(2, length, channels).linear(channels)
 
 
 @op("additive_attention", ATTENTION + "AdditiveAttention", scaled=("hidden_channels",))

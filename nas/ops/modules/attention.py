@@ -10,21 +10,50 @@ from torch.nn import functional as F
 
 
 class SelfAttention(nn.Module):
-    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017)."""
+    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017).
 
-    def __init__(self, in_channels: int, num_heads: int = 4, qkv_bias: bool = True, dropout: float = 0.0) -> None:
+    ``talking_heads``: a linear layer over the heads before the softmax and one after it (Shazeer et al. 2020).
+    """
+
+    def __init__(
+        self, in_channels: int, num_heads: int = 4, qkv_bias: bool = True, talking_heads: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(in_channels, 3 * in_channels, bias=qkv_bias)
         self.project = nn.Linear(in_channels, in_channels)
+        self.talk = nn.ModuleList(nn.Linear(num_heads, num_heads) for _ in range(2)) if talking_heads else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, channels = x.shape
         qkv = self.qkv(x).view(n, length, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, channels)
-        return self.dropout(self.project(y))
+        if self.talk is None:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            before, after = self.talk
+            scores = before((q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).permute(0, 2, 3, 1))
+            y = after(scores.softmax(2)).permute(0, 3, 1, 2) @ v
+        return self.dropout(self.project(y.transpose(1, 2).reshape(n, length, channels)))
+
+
+class ClassAttention(nn.Module):
+    """The first token alone asks all tokens: (N, L, C) to the vector (N, C) of its answer (Touvron et al. 2021)."""
+
+    def __init__(self, in_channels: int, num_heads: int = 4, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(in_channels, in_channels, bias=qkv_bias)
+        self.key_value = nn.Linear(in_channels, 2 * in_channels, bias=qkv_bias)
+        self.project = nn.Linear(in_channels, in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, channels = x.shape
+        size = channels // self.num_heads
+        q = self.query(x[:, 0]).view(n, self.num_heads, 1, size)
+        k, v = self.key_value(x).view(n, length, 2, self.num_heads, size).permute(2, 0, 3, 1, 4)
+        return self.project(F.scaled_dot_product_attention(q, k, v).reshape(n, channels))
 
 
 class AdditiveAttention(nn.Module):

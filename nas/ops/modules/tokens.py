@@ -113,6 +113,13 @@ class ClassToken(nn.Module):
         return torch.cat([token, x], dim=1)
 
 
+class PutToken(nn.Module):
+    """A vector (N, C) before tokens (N, L, C): (N, L + 1, C)."""
+
+    def forward(self, token: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([token[:, None], x], dim=1)
+
+
 class TakeToken(nn.Module):
     """One token as a vector: the class token is 0, the last one -1."""
 

@@ -73,7 +73,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels, eps=1e-6)
-        self.attention = SelfAttention(in_channels, num_heads, qkv_bias, dropout)
+        self.attention = SelfAttention(in_channels, num_heads, qkv_bias, dropout=dropout)
         self.norm2 = nn.LayerNorm(in_channels, eps=1e-6)
         self.mlp = MLP(in_channels, int(in_channels * mlp_ratio), activation, dropout)
         self.drop_path = DropPath(drop_path)
