@@ -264,14 +264,14 @@ def test_file_and_line_are_told() -> None:
 
 def test_a_source_that_python_misspelt() -> None:
     layers = (Layer(name="a", body=Op(name="relu"), sources=("b",)),)
-    with pytest.raises(SpaceError, match=r"net\.a: unknown source.*got 'b'"):
+    with pytest.raises(SpaceError, match=r"network\.a: unknown source.*got 'b'"):
         lower(Architecture(Spec(name="net", network=Sequential(layers=layers))))
 
 
 @pytest.mark.parametrize("words", [("kernal_size", 3), ("kernel_size", "3"), ("out_channels", 8.0), ("stride", True)])
 def test_words_that_python_got_wrong(words: Any) -> None:
     layers = (Layer(name="a", body=Op(name="conv_bn", kwargs=(words,))),)
-    with pytest.raises(SpaceError, match=r"net\.a: "):
+    with pytest.raises(SpaceError, match=r"network\.a: "):
         lower(Architecture(Spec(name="net", network=Sequential(layers=layers))))
 
 
@@ -281,7 +281,7 @@ def test_a_sketch_that_stumbles_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
     spec = OpSpec(name="split", module="torch.nn:ReLU", sketch=sketch, takes=(), defaults={"parts": 1})
     monkeypatch.setitem(OPS, "split", spec)
-    with pytest.raises(SpaceError, match=r"net\.split: split cannot work with these words.*got 'parts: 0'"):
+    with pytest.raises(SpaceError, match=r"network\.split: split cannot work with these words.*got 'parts: 0'"):
         lowered({"op": "split", "parts": 0})
 
 

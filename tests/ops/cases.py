@@ -168,6 +168,8 @@ BLOCKS = [
     call("dense_layer", MAP, growth_rate=5, bottleneck=0, dropout=0.2),
     call("dense_transition", MAP),
     call("dense_transition", MAP, compression=1.0),
+    call("poly_inception", MAP),
+    call("poly_inception", MAP, kernel_size=3, order=1, narrow_channels=3, side_channels=5, factor=0.7),
     call("fire", MAP, out_channels=17),
     call("fire", MAP, out_channels=16, squeeze_channels=4),
 ]

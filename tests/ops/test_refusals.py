@@ -59,6 +59,7 @@ REFUSED: list[tuple[str, tuple[Shape, ...], dict[str, Any], str]] = [
     ("bottleneck", (MAP,), {"out_channels": 3}, "impossible out_channels"),
     ("bottleneck", (MAP,), {"out_channels": 16, "groups": 3}, "groups must divide"),
     ("regnet_block", (MAP,), {"out_channels": 12, "group_width": 5}, "1, 2, 3, 4, 6, 12"),
+    ("poly_inception", (MAP,), {"order": 0}, "impossible order"),
     ("dense_transition", (MAP,), {"compression": 0.0}, "0 < compression"),
     ("shufflenet_unit", (MAP,), {"out_channels": 10}, "keeps its channels"),
     ("shufflenet_unit", (MAP,), {"out_channels": 9, "stride": 2}, "two halves"),
