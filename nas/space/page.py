@@ -79,7 +79,7 @@ def _hint(error: yaml.YAMLError) -> str | None:
     if "\\t" in problem:
         return "Indent with spaces: YAML allows no tabs."
     block = "expected <block end>" in problem or "mapping values are not allowed" in problem
-    return "Check the indentation: all items of one list, and all words of one layer, begin in the same column." if block else None
+    return "Check the indentation: items of one list, and words of one layer, begin in the same column." if block else None
 
 
 def read_file(path: Path) -> Page:

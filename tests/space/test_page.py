@@ -105,8 +105,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "hint"), [
-    ("a:\n\t- b", "no tabs"), ("a:\n  - b\n - c", "same column"), ("a:\n  - b: 1\n   c: 2", "same column"), ("a: b: c", "same column"),
-    ("a: {b", None),
+    ("a:\n\t- b", "no tabs"), ("a:\n  - b\n - c", "same column"), ("a:\n  - b: 1\n   c: 2", "same column"),
+    ("a: b: c", "same column"), ("a: {b", None),
 ])  # fmt: skip
 def test_what_yaml_calls_strange_is_explained(text: str, hint: str | None) -> None:
     with pytest.raises(SpaceError, match="not valid YAML") as caught:

@@ -8,6 +8,22 @@ from torch import Tensor, nn
 from nas.ops.modules.conv import ConvBN
 
 
+class PolyTerm(nn.Module):
+    """What a term of a poly block has of its own: batch norms, and the convolution that joins the two paths."""
+
+    def __init__(self, widths: tuple[int, ...], side_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.side_norm = nn.BatchNorm2d(side_channels)
+        self.join = ConvBN(widths[-1] + side_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, path: nn.ModuleList, side: nn.Module) -> Tensor:
+        y = x
+        for conv, norm in zip(path, self.norms, strict=True):
+            y = torch.relu(norm(conv(y)))
+        return self.join(torch.cat([y, torch.relu(self.side_norm(side(x)))], 1))
+
+
 class PolyInception(nn.Module):
     """x + factor * (F(x) + F(F(x)) + ...) with ``order`` terms; then ReLU.
 
@@ -28,27 +44,21 @@ class PolyInception(nn.Module):
     ) -> None:
         super().__init__()
         self.factor = factor
-        k, pad = kernel_size, kernel_size // 2
+        widths, half = (narrow_channels, middle_channels, wide_channels), kernel_size // 2
         self.path = nn.ModuleList(
             (
-                nn.Conv2d(in_channels, narrow_channels, 1, bias=False),
-                nn.Conv2d(narrow_channels, middle_channels, (1, k), padding=(0, pad), bias=False),
-                nn.Conv2d(middle_channels, wide_channels, (k, 1), padding=(pad, 0), bias=False),
+                nn.Conv2d(in_channels, widths[0], 1, bias=False),
+                nn.Conv2d(widths[0], widths[1], (1, kernel_size), padding=(0, half), bias=False),
+                nn.Conv2d(widths[1], widths[2], (kernel_size, 1), padding=(half, 0), bias=False),
             )
         )
         self.side = nn.Conv2d(in_channels, side_channels, 1, bias=False)
-        widths = (narrow_channels, middle_channels, wide_channels)
-        self.path_norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(w) for w in widths) for _ in range(order))
-        self.side_norms = nn.ModuleList(nn.BatchNorm2d(side_channels) for _ in range(order))
-        self.joins = nn.ModuleList(ConvBN(wide_channels + side_channels, in_channels, 1) for _ in range(order))
+        self.terms = nn.ModuleList(PolyTerm(widths, side_channels, in_channels) for _ in range(order))
 
     def forward(self, x: Tensor) -> Tensor:
         total = x
-        for norms, side_norm, join in zip(self.path_norms, self.side_norms, self.joins, strict=True):
-            y = x
-            for conv, norm in zip(self.path, norms, strict=True):
-                y = torch.relu(norm(conv(y)))
-            term = join(torch.cat([y, torch.relu(side_norm(self.side(x)))], 1))
-            total = total + self.factor * term
-            x = torch.relu(term)
+        for term in self.terms:
+            x = term(x, self.path, self.side)
+            total = total + self.factor * x
+            x = torch.relu(x)
         return torch.relu(total)
