@@ -12,15 +12,16 @@ from difflib import get_close_matches
 class NasError(Exception):
     """Base of every error that `nas` raises on purpose.
 
-    The parts are keyword-only and all but ``message`` optional; ``str(error)`` is the text a user reads.
+    The parts are keyword-only and all but ``message`` optional; ``str(error)`` is the text a user reads. ``where`` is a
+    file and line, ``path`` the names that lead to the part of a page.
     """
 
     def __init__(
         self, message: str, *, where: str | None = None, expected: str | None = None, got: object = None,
-        hint: str | None = None,
+        hint: str | None = None, path: str | None = None,
     ) -> None:  # fmt: skip
-        self.message, self.where, self.expected, self.got, self.hint = message, where, expected, got, hint
-        super().__init__(message, where, expected, got, hint)
+        self.message, self.where, self.expected, self.got, self.hint, self.path = message, where, expected, got, hint, path
+        super().__init__(message, where, expected, got, hint, path)
 
     def at(self, where: str) -> NasError:
         """The same error, told from a place; a place that is already known is the more exact one and stays."""
@@ -28,8 +29,14 @@ class NasError(Exception):
             self.where = where
         return self
 
+    def along(self, path: str) -> NasError:
+        """The same error, told with a path; one that is already known leads further and stays."""
+        if self.path is None:
+            self.path = path
+        return self
+
     def __str__(self) -> str:
-        parts = [f"{self.where}: {self.message}" if self.where else self.message]
+        parts = [": ".join(filter(None, (self.where, self.path, self.message)))]
         if self.expected is not None:
             parts.append(f"expected {self.expected}")
         if self.got is not None:
@@ -38,12 +45,12 @@ class NasError(Exception):
         return f"{text}. {self.hint}" if self.hint else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self.message, self.where, self.expected, self.got, self.hint)
+        return _restore, (type(self), self.message, self.where, self.expected, self.got, self.hint, self.path)
 
 
 def _restore(kind: type[NasError], message: str, where: str | None, expected: str | None, got: object,
-             hint: str | None) -> NasError:  # fmt: skip
-    return kind(message, where=where, expected=expected, got=got, hint=hint)
+             hint: str | None, path: str | None) -> NasError:  # fmt: skip
+    return kind(message, where=where, expected=expected, got=got, hint=hint, path=path)
 
 
 class UsageError(NasError):

@@ -21,6 +21,8 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
     ({"got": 0}, "bad; got 0"),
     ({"hint": "Write y."}, "bad. Write y."),
     ({"where": "p", "expected": "e", "got": "g", "hint": "H."}, "p: bad; expected e; got 'g'. H."),
+    ({"where": "p:1", "path": "network.a"}, "p:1: network.a: bad"),
+    ({"path": "network.a"}, "network.a: bad"),
 ])  # fmt: skip
 def test_the_text_says_where_what_and_what_to_write(words: dict[str, str], text: str) -> None:
     assert str(NasError("bad", **words)) == text
@@ -32,9 +34,15 @@ def test_the_first_place_is_the_exact_one() -> None:
     assert error.at("p:2").where == "p:1"
 
 
+def test_the_first_path_is_the_longest_one() -> None:
+    error = NasError("bad", where="p:1")
+    assert error.along("network.a.b") is error
+    assert str(error.along("network.a")) == "p:1: network.a.b: bad"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_survives_pickling(kind: type[NasError]) -> None:
-    error = kind("bad", where="p:1", expected="e", got=[1], hint="H.").at("p:2")
+    error = kind("bad", where="p:1", expected="e", got=[1], hint="H.").at("p:2").along("network.a")
     twin = pickle.loads(pickle.dumps(error))
     assert type(twin) is kind
     assert str(twin) == str(error)

@@ -31,7 +31,7 @@ def lower(architecture: Architecture, size: Size = Size()) -> Graph:  # noqa: B0
     except OverflowError:
         raise SpaceError("the scaling is too large", where=spec.where or None, got=f"phi: {scaling.phi}") from None
     setting = make_setting(width, scaling.divisor, size.num_classes or spec.num_classes)
-    scope = Scope(Unit(spec.cells, setting, depth, lower_cell), spec.name)
+    scope = Scope(Unit(spec.cells, setting, depth, lower_cell), "network")
     image = scope.names["x"] = make_value("x", shape)
     output = scope.layers(spec.network, image, "")
     heads = [scope.layers(Sequential(layers=(head,)), output, "") for head in spec.auxiliary]

@@ -15,9 +15,9 @@ MODULES = "nas.ops.modules.conv:"
 def conv(s: Sketch, *, out_channels: int, kernel_size: Size2 = 3, stride: Size2 = 1, padding: Size2 | None = None,
          dilation: int = 1, groups: int = 1, bias: bool = True) -> dict[str, Any]:  # fmt: skip
     """Plain convolution; padding None keeps the size of odd kernels at stride 1."""
-    (kh, kw), in_channels = pair(kernel_size), s.channels
+    in_channels = s.channels
     if padding is None:
-        padding = (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) if kh != kw else dilation * (kh - 1) // 2
+        padding = _same(kernel_size, dilation)
     s.conv(out_channels, kernel_size, stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
     return {
         "in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "stride": stride,
@@ -26,14 +26,14 @@ def conv(s: Sketch, *, out_channels: int, kernel_size: Size2 = 3, stride: Size2 
 
 
 @op("depthwise_conv", "torch.nn:Conv2d")
-def depthwise_conv(s: Sketch, *, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
+def depthwise_conv(s: Sketch, *, kernel_size: Size2 = 3, stride: int = 1, dilation: int = 1,
                    bias: bool = True) -> dict[str, Any]:  # fmt: skip
-    """A plain convolution of every channel by itself; kernels of 7 to 31 see far at little cost."""
-    channels = s.channels
+    """A plain convolution of every channel by itself; kernels of 7 to 31, or bands of 1x11, see far at little cost."""
+    channels, padding = s.channels, _same(kernel_size, dilation)
     s.depthwise(kernel_size, stride, dilation=dilation, bias=bias)
     return {
         "in_channels": channels, "out_channels": channels, "kernel_size": kernel_size, "stride": stride,
-        "padding": dilation * (kernel_size - 1) // 2, "dilation": dilation, "groups": channels, "bias": bias,
+        "padding": padding, "dilation": dilation, "groups": channels, "bias": bias,
     }  # fmt: skip
 
 
@@ -171,3 +171,9 @@ def lenet_partial_conv(s: Sketch, *, kernel_size: int = 5) -> None:
             side = s.branch((seen, *s.shape[1:])).conv(1, kernel_size, padding=0, bias=True)
             s.join(side)
     s.shape = (16, *side.shape[1:])
+
+
+def _same(kernel_size: Size2, dilation: int) -> Size2:
+    """The padding that keeps the size of odd kernels at stride 1."""
+    height, width = (dilation * (size - 1) // 2 for size in pair(kernel_size))
+    return height if height == width else (height, width)

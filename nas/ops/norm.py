@@ -35,6 +35,19 @@ def layer_norm_2d(s: Sketch, *, eps: float = 1e-6) -> None:
     s.norm()
 
 
+@op("global_response_norm", "nas.ops.modules.norm:GlobalResponseNorm")
+def global_response_norm(s: Sketch) -> None:
+    """Weighs the channels of a map by their norm over all pixels, as a share of their mean (ConvNeXt V2)."""
+    s.map()
+    s.norm()
+
+
+@op("layer_scale", "nas.ops.modules.norm:LayerScale")
+def layer_scale(s: Sketch, *, init: float = 1e-5, bias: bool = False) -> None:
+    """A learned factor for every channel, first ``init`` (CaiT); with ``init: 1.0, bias: true`` ResMLP's affine layer."""
+    s.params(s.channels * (2 if bias else 1))
+
+
 @op("group_norm", "torch.nn:GroupNorm", takes=(), ordered=True)
 def group_norm(s: Sketch, *, num_groups: int = 8) -> dict[str, Any]:
     """Normalisation over groups of channels of a map (Wu and He 2018)."""

@@ -14,7 +14,7 @@ DENSE = "nas.ops.modules.dense:"
 @op("basic_block", MODULES + "BasicBlock", ordered=True)
 def basic_block(s: Sketch, *, out_channels: int, stride: int = 1, shortcut: str = "projection", attention: str = "none",
                 reduction: int = 16, drop_path: float = 0.0) -> None:  # fmt: skip
-    """Two 3x3 convolutions around a shortcut (ResNet); attention ``none``, ``se`` or ``cbam``.
+    """Two 3x3 convolutions around a shortcut (ResNet); attention ``none``, ``se``, ``eca`` or ``cbam``.
 
     Where the shape changes the shortcut is a 1x1 convolution with batch norm (``projection``), or drops pixels and
     appends zero channels (``pad``, ResNet's option A).
@@ -122,6 +122,25 @@ def fire(s: Sketch, *, out_channels: int, squeeze_channels: int | None = None) -
     s.join(s.branch().conv(out_channels // 2, bias=True))
     s.conv(out_channels - out_channels // 2, 3, bias=True)
     s.shape = (out_channels, *s.shape[1:])
+
+
+@op("poly_inception", "nas.ops.modules.poly:PolyInception",
+    scaled=("narrow_channels", "middle_channels", "wide_channels", "side_channels"))  # fmt: skip
+def poly_inception(s: Sketch, *, kernel_size: int = 7, order: int = 3, narrow_channels: int = 128,
+                   middle_channels: int = 160, wide_channels: int = 192, side_channels: int = 192,
+                   factor: float = 1.0) -> None:  # fmt: skip
+    """x + factor * (F(x) + F(F(x)) + ...), F an Inception block whose terms share its convolutions (PolyNet's poly-n).
+
+    F: 1x1, 1xk, kx1 beside a 1x1, joined by a 1x1; every term has batch norms and a joining convolution of its own.
+    """
+    odd_kernel(kernel_size)
+    positive(order=order)
+    channels, height, width = s.map()
+    path = s.branch().conv(narrow_channels).conv(middle_channels, (1, kernel_size)).conv(wide_channels, (kernel_size, 1))
+    path.join(s.branch().conv(side_channels))
+    own = s.branch((wide_channels + side_channels, height, width)).norm().conv(channels).norm()
+    own.params(2 * (narrow_channels + middle_channels))
+    s.params(path.num_params + order * own.num_params).matmul(order, path.macs + own.macs)
 
 
 def _shortcut(s: Sketch, out_channels: int, stride: int, *, norm: bool) -> None:

@@ -6,7 +6,7 @@ import math
 
 from nas.errors import ShapeError
 from nas.ops.catalogue import op
-from nas.ops.sketch import Sketch, divides, positive
+from nas.ops.sketch import Sketch, divides, one_of, positive
 
 MODULES = "nas.ops.modules.tokens:"
 
@@ -86,6 +86,15 @@ def class_token(s: Sketch, *, count: int = 1) -> None:
     s.shape = (length + count, channels)
 
 
+@op("put_token", MODULES + "PutToken", takes=(), inputs=2)
+def put_token(s: Sketch) -> None:
+    """The first input, a vector, as a token before those of the second: (C,) and (L, C) to (L + 1, C)."""
+    token, tokens = s.inputs
+    if len(token) != 1 or len(tokens) != 2 or token[0] != tokens[1]:
+        raise ShapeError("put_token puts a vector before tokens", expected="(C,) and (L, C)", got=f"{token} and {tokens}")
+    s.shape = (tokens[0] + 1, token[0])
+
+
 @op("take_token", MODULES + "TakeToken", takes=())
 def take_token(s: Sketch, *, index: int = 0) -> None:
     """One token as a vector: the class token is 0, the last one -1. (L, C) to (C,)."""
@@ -118,11 +127,18 @@ def token_pool(s: Sketch, *, out_channels: int, stride: int = 2, class_tokens: i
 
 
 @op("patch_merging", MODULES + "PatchMerging")
-def patch_merging(s: Sketch) -> None:
-    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded."""
+def patch_merging(s: Sketch, *, norm: str = "before") -> None:
+    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded.
+
+    ``norm: after`` puts the norm behind the linear layer (Swin V2).
+    """
+    one_of("norm", norm, ("before", "after"))
     channels, height, width = s.map()
     s.shape = (4 * channels, (height + 1) // 2, (width + 1) // 2)
-    s.norm().conv(2 * channels)
+    if norm == "before":
+        s.norm().conv(2 * channels)
+    else:
+        s.conv(2 * channels).norm()
 
 
 def square(length: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nas.errors import ShapeError
 from nas.ops.catalogue import op
 from nas.ops.sketch import ACTIVATIONS, Sketch, divides, one_of, positive, share
 
@@ -10,14 +11,30 @@ MODULES = "nas.ops.modules.transformer:"
 
 
 @op("self_attention", ATTENTION + "SelfAttention")
-def self_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True, dropout: float = 0.0) -> None:
-    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V; the heads must divide the features."""
+def self_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True, talking_heads: bool = False,
+                   dropout: float = 0.0) -> None:  # fmt: skip
+    """Multi-head scaled dot product attention: softmax(Q K^T / sqrt(d)) V; the heads must divide the features.
+
+    ``talking_heads``: the heads are mixed by a linear layer before the softmax and by one after it (CaiT).
+    """
     length, channels = s.tokens()
     share("dropout", dropout)
     divides(num_heads, channels, "num_heads")
     s.linear(3 * channels, qkv_bias)
     s.shape = (length, channels)
     s.matmul(2, length, length, channels).linear(channels)
+    if talking_heads:
+        s.params(2 * num_heads * (num_heads + 1)).matmul(2, length, length, num_heads, num_heads)
+
+
+@op("class_attention", ATTENTION + "ClassAttention")
+def class_attention(s: Sketch, *, num_heads: int = 4, qkv_bias: bool = True) -> None:
+    """The first token alone attends to all: (L, C) to its answer, a vector (C,) (CaiT)."""
+    length, channels = s.tokens()
+    divides(num_heads, channels, "num_heads")
+    s.linear(2 * channels, qkv_bias)
+    s.shape = (channels,)
+    s.linear(channels, qkv_bias).matmul(2, length, channels).linear(channels)
 
 
 @op("additive_attention", ATTENTION + "AdditiveAttention", scaled=("hidden_channels",))
@@ -45,12 +62,31 @@ def key_value_attention(s: Sketch) -> None:
     s.matmul(length, length, channels).linear(channels)
 
 
+@op("reduced_attention", ATTENTION + "ReducedAttention")
+def reduced_attention(s: Sketch, *, num_heads: int = 4, reduction: int = 2) -> None:
+    """Attention of every pixel of a map to its patches, made by a convolution of stride ``reduction`` (PVT, SegFormer)."""
+    channels, height, width = s.map()
+    divides(num_heads, channels, "num_heads")
+    keys = s.branch()
+    if reduction != 1:
+        keys.conv(channels, reduction, reduction, padding=0, bias=True).norm()
+    pixels = keys.shape[1] * keys.shape[2]
+    s.join(keys.conv(2 * channels, bias=True))
+    s.conv(channels, bias=True).matmul(2, height * width, pixels, channels).conv(channels, bias=True)
+
+
 @op("window_attention", ATTENTION + "WindowAttention", takes=("in_channels", "input_size"))
-def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False) -> None:
+def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False, grid: bool = False,
+                     position: str = "table") -> None:  # fmt: skip
     """Attention inside the windows of a map with relative position bias; ``shift`` moves them by half a window.
 
-    A map that the windows do not tile is padded with zeros right and below.
+    A map that the windows do not tile is padded with zeros right and below. ``grid``: a window's pixels lie as far apart as
+    the map allows (MaxViT; MobileViT's patches of 2x2 are a grid of half the map). ``position``: ``table`` (Swin), ``log``
+    (Swin V2: cosine similarity, the bias from a small network over logarithmic displacements), ``none`` (Twins).
     """
+    one_of("position", position, ("table", "log", "none"))
+    if grid and shift:
+        raise ShapeError("a grid is not shifted", expected="grid: true or shift: true", got="both")
     channels, height, width = s.map()
     divides(num_heads, channels, "num_heads")
     positive(window_size=window_size)
@@ -59,7 +95,11 @@ def window_attention(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shi
     s.conv(3 * channels, bias=True)
     s.shape = (channels, *padded)
     s.matmul(2, padded[0] * padded[1], window_size**2, channels).conv(channels, bias=True)
-    s.params((2 * window_size - 1) ** 2 * num_heads)
+    displacements = (2 * window_size - 1) ** 2
+    if position == "table":
+        s.params(displacements * num_heads)
+    elif position == "log":
+        s.join(s.branch((displacements, 2)).linear(512).linear(num_heads, bias=False)).params(num_heads)
     s.shape = (channels, height, width)
 
 
@@ -82,6 +122,15 @@ def token_mlp(s: Sketch, *, hidden_channels: int | None = None, activation: str 
     s.shape = (length, channels)
 
 
+@op("token_linear", MODULES + "TokenLinear", takes=("num_tokens",))
+def token_linear(s: Sketch, *, bias: bool = True) -> None:
+    """A linear layer over the tokens of every feature; as many tokens come out (gMLP, ResMLP)."""
+    length, channels = s.tokens()
+    s.shape = (channels, length)
+    s.linear(length, bias)
+    s.shape = (length, channels)
+
+
 @op("transformer_block", MODULES + "TransformerBlock")
 def transformer_block(s: Sketch, *, num_heads: int = 4, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                       activation: str = "gelu", dropout: float = 0.0, drop_path: float = 0.0) -> None:  # fmt: skip
@@ -94,13 +143,19 @@ def transformer_block(s: Sketch, *, num_heads: int = 4, mlp_ratio: float = 4.0, 
 
 
 @op("swin_block", MODULES + "SwinBlock", takes=("in_channels", "input_size"))
-def swin_block(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False, mlp_ratio: float = 4.0,
+def swin_block(s: Sketch, *, num_heads: int = 4, window_size: int = 7, shift: bool = False, grid: bool = False,
+               position: str = "table", norm: str = "before", mlp_ratio: float = 4.0, activation: str = "gelu",
                drop_path: float = 0.0) -> None:  # fmt: skip
-    """Transformer block on a map with attention inside windows; ``shift: true`` in every other block (Swin)."""
+    """Transformer block on a map with attention inside windows; ``shift: true`` in every other block (Swin).
+
+    Swin V2 says ``position: log, norm: after``; MaxViT's second block ``grid: true``; see window_attention.
+    """
+    one_of("norm", norm, ("before", "after"))
+    one_of("activation", activation, ACTIVATIONS)
     share("drop_path", drop_path)
     channels = s.channels
     s.norm()
-    window_attention(s, num_heads=num_heads, window_size=window_size, shift=shift)
+    window_attention(s, num_heads=num_heads, window_size=window_size, shift=shift, grid=grid, position=position)
     s.norm().conv(_wide(s, mlp_ratio), bias=True).conv(channels, bias=True)
 
 

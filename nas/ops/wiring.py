@@ -40,8 +40,11 @@ def add(s: Sketch) -> None:
 
 @op("multiply", MODULES + "Multiply", takes=(), inputs=None, commutative=True)
 def multiply(s: Sketch) -> None:
-    """Product of its inputs, element by element (a gate)."""
-    s.shape = same_shapes(s.inputs, "multiply")
+    """Product of its inputs, element by element (a gate); a gate of one pixel or one channel holds for all."""
+    axes = [max(sizes) for sizes in zip(*s.inputs, strict=False)]
+    if any(len(shape) != len(axes) or any(a not in (1, b) for a, b in zip(shape, axes, strict=False)) for shape in s.inputs):
+        same_shapes(s.inputs, "multiply")
+    s.shape = tuple(axes)
 
 
 @op("concat", MODULES + "Concat", takes=(), inputs=None, commutative=True)
@@ -50,9 +53,25 @@ def concat(s: Sketch) -> None:
     if len({(len(shape), shape[1:] if len(shape) == 3 else shape[:-1]) for shape in s.inputs}) > 1:
         raise ShapeError("concat needs inputs of one size", expected="equal height and width", got=list(s.inputs),
                          hint="Give the branches equal strides, or write `match:`.")  # fmt: skip
-    axis = 1 if len(s.shape) == 2 else 0
-    total = sum(shape[axis] for shape in s.inputs)
-    s.shape = (*s.shape[:axis], total, *s.shape[axis + 1 :])
+    _set_channels(s, sum(Sketch(shape).channels for shape in s.inputs))
+
+
+@op("chunk", MODULES + "Chunk", takes=(), ordered=True)
+def chunk(s: Sketch, *, parts: int = 2, index: int = 0) -> None:
+    """One of ``parts`` equal shares of the channels: Res2Net and CSPNet treat each in its own way."""
+    divides(parts, s.channels, "parts")
+    if not 0 <= index < parts:
+        raise ShapeError("no such share", expected=f"an index from 0 to {parts - 1}", got=index)
+    _set_channels(s, s.channels // parts)
+
+
+@op("narrow", MODULES + "Narrow", takes=(), scaled=("start", "length"), ordered=True)
+def narrow(s: Sketch, *, start: int = 0, length: int | None = None) -> None:
+    """``length`` channels from ``start`` on, or all that are left (dual path networks)."""
+    taken = s.channels - start if length is None else length
+    if start < 0 or taken < 1 or start + taken > s.channels:
+        raise ShapeError("no such channels", expected=f"a part of 0 to {s.channels}", got=f"{start} to {start + taken}")
+    _set_channels(s, taken)
 
 
 @op("scale", MODULES + "Scale", takes=())
@@ -99,3 +118,9 @@ def flatten(s: Sketch) -> dict[str, Any]:
     """A map or tokens as one vector."""
     s.shape = (math.prod(s.shape),)
     return {}
+
+
+def _set_channels(s: Sketch, channels: int) -> None:
+    """The same shape with other channels (features of tokens)."""
+    axis = 1 if len(s.shape) == 2 else 0
+    s.shape = (*s.shape[:axis], channels, *s.shape[axis + 1 :])

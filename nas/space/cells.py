@@ -71,7 +71,7 @@ def _cell(name: str, words: Page, cells: Mapping[str, Cell]) -> Cell:
     check_words(words, CELL_WORDS, f"cell {name}")
     inputs = _inputs(words)
     names = [known.name for known in inputs]
-    layers = Sequential(layers=_body(name, words, Scope(dict(cells), names)))
+    layers = Sequential(layers=_body(name, words, Scope(dict(cells), names, name)))
     given: dict[str, Any] = {}
     if "match" in words:
         given["match"] = None if words["match"] is None else parse_match(words["match"], words.at("match"))

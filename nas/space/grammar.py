@@ -70,7 +70,7 @@ def check_name(value: Any, what: str, where: str, *, also: str | None = None) ->
     if isinstance(value, str) and NAME.fullmatch(value):
         raise SpaceError(f"{what} is taken", where=where or None, got=value, hint=f"Write {value.rstrip('_')}_1, say.")
     raise SpaceError(f"{what} is a word", where=where or None, expected="a letter, then letters, digits and _",
-                     got=str(value))  # fmt: skip
+                     got=str(value), hint=no_hole(value))  # fmt: skip
 
 
 def check_words(words: Page, known: Iterable[str], what: str) -> None:
@@ -103,14 +103,22 @@ def integer(value: Any, word: str, where: str, *, least: int = 1, most: int | No
     """The value if it is a whole number of that size."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         expected = f"{least} or more" if most is None else f"{least} to {most}"
-        raise SpaceError(f"{word} is a whole number", where=where or None, expected=expected, got=str(value))
+        raise SpaceError(f"{word} is a whole number", where=where or None, expected=expected, got=str(value),
+                         hint=no_hole(value))  # fmt: skip
     return value
+
+
+def no_hole(value: Any) -> str | None:
+    """The hint for a choice or range in a place that takes none; None for any other value."""
+    holes = isinstance(value, Mapping) and not value.keys().isdisjoint(("choice", "range"))
+    return "This is decided once for all: a choice or a range cannot stand here." if holes else None
 
 
 def switch(value: Any, word: str, where: str) -> bool:
     """The value if it is true or false."""
     if not isinstance(value, bool):
-        raise SpaceError(f"{word} is a switch", where=where or None, expected="true or false", got=str(value))
+        raise SpaceError(f"{word} is a switch", where=where or None, expected="true or false", got=str(value),
+                         hint=no_hole(value))  # fmt: skip
     return value
 
 
@@ -124,7 +132,8 @@ def mapping(value: Any, what: str, where: str) -> Page:
 def listed(value: Any, what: str, where: str) -> Any:
     """The value if it is a list."""
     if not isinstance(value, list | tuple):
-        raise SpaceError(f"{what} is a list", where=where or None, expected="[...]", got=str(value))
+        raise SpaceError(f"{what} is a list", where=where or None, expected="[...], or lines that begin with -",
+                         got=str(value))  # fmt: skip
     return value
 
 

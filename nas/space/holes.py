@@ -59,8 +59,10 @@ def parse_choice(words: Page, where: str, check: Check) -> Choice:
     if len(items) > MAX_OPTIONS:
         raise SpaceError("too many options", where=where or None, expected=f"at most {MAX_OPTIONS}", got=len(items))
     if twice := [label for label, times in Counter(labels).items() if times > 1]:
+        same = [item for label, item in zip(labels, items, strict=True) if label == twice[0]]
         raise SpaceError("two options of one label", where=where or None, got=str(twice[0]),
-                         hint="Name them: choice: {label: option, ...}.")  # fmt: skip
+                         hint="Take one of them away: they are the same." if same[0] == same[1] else
+                         "Name them: choice: {label: option, ...}.")  # fmt: skip
     return Choice(options=tuple(check(item) for item in items), labels=tuple(labels), share=_share(words), where=where)
 
 
@@ -73,9 +75,12 @@ def parse_subsets(words: Page, states: list[Any], count: int) -> Choice:
 def make_subsets(states: list[Any], count: int, where: str, share: str | None = None) -> Choice:
     """A choice between all sets of ``count`` of the states, labelled by the states joined with commas."""
     ways = math.comb(len(states), count)
-    if not 1 <= ways <= MAX_OPTIONS:
-        raise SpaceError("too many subsets" if ways else "a subset larger than its set", where=where or None,
-                         expected=f"at most {MAX_OPTIONS}", got=f"{ways} ({count} of {len(states)})")  # fmt: skip
+    if not ways:
+        raise SpaceError("a subset larger than its set", where=where or None, got=count,
+                         expected=f"at most {len(states)}, the sources that are listed")  # fmt: skip
+    if ways > MAX_OPTIONS:
+        raise SpaceError("too many subsets", where=where or None, expected=f"at most {MAX_OPTIONS}",
+                         got=f"{ways} ({count} of {len(states)})")  # fmt: skip
     options = tuple(combinations(states, count))
     return Choice(options=options, labels=tuple(",".join(map(str, option)) for option in options), share=share, where=where)
 

@@ -22,6 +22,7 @@ from nas.space.grammar import (
     is_name,
     listed,
     mapping,
+    no_hole,
     place,
     switch,
 )
@@ -33,15 +34,19 @@ from nas.space.spec import Cell, CellRef, Choice, Kwargs, Layer, Node, Op, Paral
 
 
 class Scope:
-    """What a layer may refer to: the cells, and the names of layers and inputs before it."""
+    """What a layer may refer to: the cells, and the names of layers and inputs before it.
 
-    def __init__(self, cells: Mapping[str, Cell] | None = None, names: Iterable[str] = ()) -> None:
+    ``path`` leads to the list, ``here`` to the layer of it that is being read: messages tell it.
+    """
+
+    def __init__(self, cells: Mapping[str, Cell] | None = None, names: Iterable[str] = (), path: str = "network") -> None:
         self.cells = cells or {}
         self.names = list(names)
+        self.path = self.here = path
 
     def inner(self) -> Scope:
         """The scope of a list inside: it sees what is before it, and keeps its own names to itself."""
-        return Scope(self.cells, self.names)
+        return Scope(self.cells, self.names, self.here)
 
 
 def parse_layers(value: Any, scope: Scope, where: str, *, named: bool = False) -> tuple[Layer, ...]:
@@ -61,7 +66,11 @@ def parse_layers(value: Any, scope: Scope, where: str, *, named: bool = False) -
                                  hint="Names are given once in a list.")  # fmt: skip
         elif named:
             name = free_name(natural_name(row), scope.names)
-        layers.append(_layer(row, words, name, scope))
+        scope.here = f"{scope.path}.{name}"
+        try:
+            layers.append(_layer(row, words, name, scope))
+        except SpaceError as error:
+            raise error.along(scope.here) from None
         if named or "name" in words:
             scope.names.append(name)
     return tuple(layers)
@@ -230,8 +239,9 @@ def _leaves(bodies: Iterable[Any]) -> Iterator[Node]:
 
 def _cell_use(name: Any, rest: Page, scope: Scope, where: str) -> CellRef:
     if not isinstance(name, str) or name not in scope.cells:
+        hint = "Write choice: [{cell: a}, {cell: b}]." if no_hole(name) else nearest(str(name), scope.cells)
         raise SpaceError("unknown cell", where=where or None, expected="one of " + (", ".join(scope.cells) or "(none)"),
-                         got=str(name), hint=nearest(str(name), scope.cells))  # fmt: skip
+                         got=str(name), hint=hint)  # fmt: skip
     numbers = _numbers(rest, f"use of cell {name}")
     return CellRef(cell=name, channels=numbers.get("channels"), stride=numbers.get("stride"))
 

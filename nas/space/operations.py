@@ -9,7 +9,7 @@ from nas.errors import SpaceError
 from nas.ops import OPS, OpSpec, find, resolve
 from nas.ops.catalogue import FROM_CONTEXT
 from nas.ops.kinds import fits, kinds, say
-from nas.space.grammar import check_one_of, check_words, mapping
+from nas.space.grammar import check_one_of, check_words, mapping, no_hole
 from nas.space.holes import hole_or
 from nas.space.page import Page
 from nas.space.spec import Op, has_holes
@@ -72,6 +72,8 @@ def parse_combine(value: Any, where: str) -> Any:
 def parse_match(value: Any, where: str) -> Op:
     """An operation that brings a tensor to other channels and another size."""
     words = mapping(value, "match", where) if isinstance(value, Mapping) else Page({"op": value}, where)
+    if hint := no_hole(words):
+        raise SpaceError("a match is one operation", where=where or None, expected="conv_bn, say", got=str(value), hint=hint)
     node = parse_op(words.get("op"), words.without("op"), where)
     if has_holes(node) or not {"out_channels", "stride"} <= set(kinds(find(node.name))):
         raise SpaceError("a match is one operation with out_channels and stride", where=where or None, got=str(value),

@@ -62,7 +62,7 @@ def read_page(text: str, file: str) -> Page:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{file}:{mark.line + 1}" if mark else file
-        raise SpaceError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=line) from None
+        raise SpaceError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=line, hint=_hint(error)) from None
     except RecursionError:
         raise SpaceError("the page is nested too deeply", where=file, expected=f"at most {MAX_DEPTH} levels") from None
     if not isinstance(node, yaml.MappingNode):
@@ -71,6 +71,15 @@ def read_page(text: str, file: str) -> Page:
     page = _Reader(file).value(node)
     assert isinstance(page, Page)
     return page
+
+
+def _hint(error: yaml.YAMLError) -> str | None:
+    """What to write instead, for the two mistakes that YAML's own words do not explain."""
+    problem = str(getattr(error, "problem", ""))
+    if "\\t" in problem:
+        return "Indent with spaces: YAML allows no tabs."
+    block = "expected <block end>" in problem or "mapping values are not allowed" in problem
+    return "Check the indentation: items of one list, and words of one layer, begin in the same column." if block else None
 
 
 def read_file(path: Path) -> Page:
@@ -109,6 +118,8 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode, where: str) -> Any:
         kind, text = node.tag.removeprefix(_TAG), node.value
+        if kind == "merge":
+            raise SpaceError("merge keys are not allowed", where=where, got=text, hint="Write the words out.")
         if kind not in ("str", "int", "float", "bool", "null"):
             raise SpaceError("only plain values are allowed", where=where, got=node.tag,
                              expected="text, a number, true, false or null")  # fmt: skip

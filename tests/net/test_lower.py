@@ -227,24 +227,26 @@ def test_unused_inputs_are_not_asked_for() -> None:
 # -- what cannot be ------------------------------------------------------------------------------------------------------
 
 TROUBLE: list[tuple[list[Any], dict[str, Any], str, str]] = [
-    (["global_avg_pool", {"name": "a", "op": "conv_bn"}], {}, "net.a", "works on feature maps"),
-    ([CONV, {"name": "a", "op": "relu", "from": ["c1", "x"]}], {}, "net.a", "relu takes 1 input; got 2"),
-    ([CONV, {"name": "a", "op": "add", "from": ["c1", "x"]}], {}, "net.a", "add needs inputs of one shape"),
+    (["global_avg_pool", {"name": "a", "op": "conv_bn"}], {}, "network.a", "works on feature maps"),
+    ([CONV, {"name": "a", "op": "relu", "from": ["c1", "x"]}], {}, "network.a", "relu takes 1 input; got 2"),
+    ([CONV, {"name": "a", "op": "add", "from": ["c1", "x"]}], {}, "network.a", "add needs inputs of one shape"),
     ([{"name": "b", "branches": ["relu", {"name": "d", "op": "conv_bn", "out_channels": 8}], "combine": "add"}], {},
-     "net.b", "add needs inputs of one shape"),
+     "network.b", "add needs inputs of one shape"),
     ([CONV, {"name": "b", "branches": [["relu", {"op": "relu", "from": ["x", "c1"]}]], "combine": "add"}], {},
-     "net.b.0.1", "relu takes 1 input; got 2"),
-    ([{"name": "b", "branches": ["relu", "relu"], "combine": "add", "from": ["none", "none"]}], {}, "net.b", "nothing to join"),
-    ([{"name": "a", "op": "relu", "from": "none"}], {}, "net.a", "relu takes 1 input; got 0"),
-    ([{"name": "u", "cell": "c", "from": "none"}], {"c": {"layers": ["relu"]}}, "net.u", "cell c takes 1 to 1 inputs; got 0"),
-    ([CONV, {"name": "l", "layers": ["relu"], "from": ["x", "c1"]}], {}, "net.l", "a list of layers has one input"),
-    ([{"name": "u", "cell": "c", "from": ["x", "x"]}], {"c": {"layers": ["relu"]}}, "net.u", "cell c takes 1 to 1 inputs; got 2"),
-    ([{"name": "u", "cell": "c"}], {"c": {"layers": ["relu"], "stride": 2}}, "net.u", "nothing in cell c strides"),
-    ([{"name": "u", "cell": "c"}], {"c": {"layers": ["transposed_conv"], "stride": 2}}, "net.u", "nothing in cell c str"),
+     "network.b.0.1", "relu takes 1 input; got 2"),
+    ([{"name": "b", "branches": ["relu", "relu"], "combine": "add", "from": ["none", "none"]}], {},
+     "network.b", "nothing to join"),
+    ([{"name": "a", "op": "relu", "from": "none"}], {}, "network.a", "relu takes 1 input; got 0"),
+    ([{"name": "u", "cell": "c", "from": "none"}], {"c": {"layers": ["relu"]}}, "network.u", "cell c takes 1 to 1 inputs; got 0"),
+    ([CONV, {"name": "l", "layers": ["relu"], "from": ["x", "c1"]}], {}, "network.l", "a list of layers has one input"),
+    ([{"name": "u", "cell": "c", "from": ["x", "x"]}], {"c": {"layers": ["relu"]}},
+     "network.u", "cell c takes 1 to 1 inputs; got 2"),
+    ([{"name": "u", "cell": "c"}], {"c": {"layers": ["relu"], "stride": 2}}, "network.u", "nothing in cell c strides"),
+    ([{"name": "u", "cell": "c"}], {"c": {"layers": ["transposed_conv"], "stride": 2}}, "network.u", "nothing in cell c str"),
     ([{"name": "u", "cell": "c"}], {"c": {"layers": [{"name": "b", "op": "conv_bn", "out_channels": 8}], "output": ["x", "b"],
-                                          "combine": "add"}}, "net.u", "add needs inputs of one shape"),
+                                          "combine": "add"}}, "network.u", "add needs inputs of one shape"),
     ([{"name": "u", "cell": "c"}], {"c": {"layers": ["global_avg_pool", {"name": "b", "op": "conv_bn"}]}}, "c.b", "works on f"),
-    ([{"name": "a", "op": "conv_bn", "stride": 0}], {}, "net.a", "stride|zero"),
+    ([{"name": "a", "op": "conv_bn", "stride": 0}], {}, "network.a", "stride|zero"),
 ]  # fmt: skip
 
 
@@ -259,19 +261,19 @@ def test_file_and_line_are_told() -> None:
     text = "name: net\nnetwork:\n  - global_avg_pool\n  - name: a\n    op: conv_bn\n"
     with pytest.raises(ShapeError) as caught:
         lower(Architecture(parse_text(text, "p.yaml")))
-    assert caught.value.where == "p.yaml:4: net.a"
+    assert caught.value.where == "p.yaml:4: network.a"
 
 
 def test_a_source_that_python_misspelt() -> None:
     layers = (Layer(name="a", body=Op(name="relu"), sources=("b",)),)
-    with pytest.raises(SpaceError, match=r"net\.a: unknown source.*got 'b'"):
+    with pytest.raises(SpaceError, match=r"network\.a: unknown source.*got 'b'"):
         lower(Architecture(Spec(name="net", network=Sequential(layers=layers))))
 
 
 @pytest.mark.parametrize("words", [("kernal_size", 3), ("kernel_size", "3"), ("out_channels", 8.0), ("stride", True)])
 def test_words_that_python_got_wrong(words: Any) -> None:
     layers = (Layer(name="a", body=Op(name="conv_bn", kwargs=(words,))),)
-    with pytest.raises(SpaceError, match=r"net\.a: "):
+    with pytest.raises(SpaceError, match=r"network\.a: "):
         lower(Architecture(Spec(name="net", network=Sequential(layers=layers))))
 
 
@@ -281,7 +283,7 @@ def test_a_sketch_that_stumbles_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
     spec = OpSpec(name="split", module="torch.nn:ReLU", sketch=sketch, takes=(), defaults={"parts": 1})
     monkeypatch.setitem(OPS, "split", spec)
-    with pytest.raises(SpaceError, match=r"net\.split: split cannot work with these words.*got 'parts: 0'"):
+    with pytest.raises(SpaceError, match=r"network\.split: split cannot work with these words.*got 'parts: 0'"):
         lowered({"op": "split", "parts": 0})
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.ops import OPS, Shape, Sketch
+from nas.ops.catalogue import from_wiring
 
 
 class Case(NamedTuple):
@@ -41,6 +42,7 @@ CONVOLUTIONS = [
     call("conv", MAP, out_channels=4, kernel_size=(1, 7), dilation=1),
     call("conv", MAP, out_channels=4, kernel_size=3, dilation=2),
     call("depthwise_conv", (4, 9, 8), kernel_size=31),
+    call("depthwise_conv", MAP, kernel_size=(1, 5), stride=2),
     *strided("depthwise_conv", kernel_size=5, dilation=2, bias=False),
     *strided("conv_bn", out_channels=6),
     call("conv_bn", MAP, out_channels=6, kernel_size=3, stride=2, padding=0),
@@ -102,6 +104,11 @@ WIRING = [
     call("add", MAP, MAP, MAP),
     call("add", TOKENS, TOKENS),
     call("multiply", MAP, MAP),
+    call("multiply", MAP, (8, 1, 1), (1, 7, 6)),
+    call("chunk", MAP, parts=4, index=2),
+    call("chunk", TOKENS, index=1),
+    call("narrow", MAP, start=2, length=5),
+    call("narrow", TOKENS, start=3),
     call("concat", MAP, (3, 7, 6)),
     call("concat", TOKENS, (9, 4)),
     call("concat", (5,), (6,), (7,)),
@@ -121,6 +128,9 @@ NORMS = [
     call("layer_norm", TOKENS),
     call("layer_norm", (8,)),
     call("layer_norm_2d", MAP),
+    call("global_response_norm", MAP),
+    *(call("layer_scale", shape) for shape in (MAP, TOKENS, (8,))),
+    *(call("layer_scale", shape, init=1.0, bias=True) for shape in (MAP, TOKENS, (8,))),
     call("group_norm", MAP, num_groups=4),
     call("instance_norm", MAP),
     call("local_response_norm", MAP),
@@ -132,6 +142,10 @@ NORMS = [
 CHANNEL_ATTENTION = [
     call("squeeze_excite", (32, 5, 4)),
     call("squeeze_excite", MAP, squeeze_channels=3, activation="silu", gate="hard_sigmoid"),
+    *(call("eca", (channels, 5, 4)) for channels in (2, 32, 64)),
+    call("eca", MAP, kernel_size=5),
+    call("selective_sum", (32, 5, 4), (32, 5, 4)),
+    call("selective_sum", MAP, MAP, MAP, squeeze_channels=3, bias=True),
     call("channel_attention", (32, 5, 4)),
     call("spatial_attention", MAP),
     call("cbam", MAP, reduction=4, kernel_size=3),
@@ -142,6 +156,7 @@ BLOCKS = [
     *strided("basic_block", out_channels=10, shortcut="pad", drop_path=0.2),
     *strided("basic_block", out_channels=8, attention="cbam", reduction=4),
     *strided("bottleneck", out_channels=16, attention="se", reduction=4),
+    *strided("bottleneck", out_channels=16, attention="eca"),
     *strided("bottleneck", out_channels=16, hidden_channels=6, groups=3, stride_first=True),
     *strided("preact_basic_block", out_channels=10, dropout=0.3),
     *strided("preact_bottleneck", out_channels=8, stride_first=True),
@@ -153,6 +168,8 @@ BLOCKS = [
     call("dense_layer", MAP, growth_rate=5, bottleneck=0, dropout=0.2),
     call("dense_transition", MAP),
     call("dense_transition", MAP, compression=1.0),
+    call("poly_inception", MAP),
+    call("poly_inception", MAP, kernel_size=3, order=1, narrow_channels=3, side_channels=5, factor=0.7),
     call("fire", MAP, out_channels=17),
     call("fire", MAP, out_channels=16, squeeze_channels=4),
 ]
@@ -196,14 +213,19 @@ TRANSFORMERS = [
     call("sinusoidal_embedding", (4, 7)),
     call("class_token", TOKENS),
     call("class_token", TOKENS, count=2),
+    call("put_token", (8,), TOKENS),
     call("take_token", TOKENS),
     call("take_token", TOKENS, index=-1),
     call("token_mean", TOKENS),
     call("token_pool", (10, 8), out_channels=16),
     call("token_pool", (16, 8), out_channels=8, stride=3, class_tokens=0),
     call("patch_merging", MAP),
+    call("patch_merging", MAP, norm="after"),
     call("self_attention", TOKENS),
     call("self_attention", TOKENS, num_heads=2, qkv_bias=False, dropout=0.1),
+    call("self_attention", TOKENS, num_heads=2, talking_heads=True),
+    call("class_attention", TOKENS),
+    call("class_attention", TOKENS, num_heads=2, qkv_bias=False),
     call("additive_attention", TOKENS),
     call("additive_attention", TOKENS, hidden_channels=5),
     call("multiplicative_attention", TOKENS),
@@ -214,14 +236,24 @@ TRANSFORMERS = [
     call("window_attention", (8, 4, 8), window_size=4, shift=True),
     call("window_attention", (8, 5, 7), window_size=4, shift=True),
     call("window_attention", (8, 2, 3), window_size=4),
+    call("window_attention", (8, 6, 9), window_size=3, grid=True, num_heads=2),
+    call("window_attention", (8, 5, 7), window_size=4, grid=True, position="none"),
+    call("window_attention", (8, 5, 7), window_size=4, shift=True, position="log"),
+    call("window_attention", (8, 8, 8), window_size=4, shift=True, position="none"),
+    call("reduced_attention", MAP),
+    call("reduced_attention", MAP, num_heads=2, reduction=1),
     call("mlp", TOKENS),
     call("mlp", (8,), hidden_channels=5, activation="relu", dropout=0.1),
     call("token_mlp", TOKENS),
     call("token_mlp", TOKENS, hidden_channels=7),
+    call("token_linear", TOKENS),
+    call("token_linear", TOKENS, bias=False),
     call("transformer_block", TOKENS),
     call("transformer_block", TOKENS, num_heads=2, mlp_ratio=1.5, qkv_bias=False, dropout=0.1, drop_path=0.2),
     call("swin_block", (8, 8, 12), window_size=4),
     call("swin_block", (8, 8, 12), window_size=4, shift=True, drop_path=0.1),
+    call("swin_block", (8, 8, 12), window_size=4, shift=True, position="log", norm="after"),
+    call("swin_block", (8, 8, 12), window_size=4, grid=True, position="none", activation="silu", mlp_ratio=2.0),
     call("mixer_block", TOKENS),
     call("mixer_block", TOKENS, token_channels=3, hidden_channels=5),
     *strided("coatnet_block", out_channels=8, head_channels=4),
@@ -259,11 +291,10 @@ def sketched(case: Case) -> Sketch:
 def built(case: Case, seed: int = 0) -> nn.Module:
     """The operation's module for the case."""
     torch.manual_seed(seed)
-    spec, shape = OPS[case.name], case.shapes[0]
+    spec = OPS[case.name]
     given = spec.sketch(Sketch(*case.shapes), **case.words)
     if given is None:
-        wiring = {"in_channels": Sketch(shape).channels, "input_size": shape[1:], "num_tokens": shape[0]}
-        given = {name: wiring[name] for name in spec.takes} | case.words
+        given = {name: from_wiring(name, Sketch(*case.shapes)) for name in spec.takes} | case.words
     return spec.load()(**given)
 
 

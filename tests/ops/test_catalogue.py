@@ -89,8 +89,9 @@ def test_evaluates_alike_twice_and_in_bfloat16(case: Case) -> None:
 
 
 WORDS = {
-    "activation": ["relu", "gelu"], "attention": ["none", "se", "cbam"], "branch": ["shuffle", "xception"],
+    "activation": ["relu", "gelu"], "attention": ["none", "se", "eca", "cbam"], "branch": ["shuffle", "xception"],
     "gate": ["sigmoid", "hard_sigmoid"], "mode": ["nearest", "bilinear", "transposed"],
+    "norm": ["before", "after"], "position": ["table", "log", "none"],
     "project": ["conv", "factorized", "relu_factorized"], "relu": ["before", "after", "none"],
     "shortcut": ["projection", "pad"],
 }  # fmt: skip

@@ -62,13 +62,13 @@ BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*
     ("true: 1", 1, "a key is text or a number"),
     ("? [a]\n: 1", 1, "a key is text or a number"),
     ("~: 1", 1, "a key is text or a number"),
+    ("a: &a {b: 1}\nc: {<<: *a}", 2, "merge keys are not allowed"),
     ("a: 2026-01-01", 1, "only plain values"),
     ("a: !!binary aGk=", 1, "only plain values"),
     ("a: !!python/name:os.system x", 1, "only plain values"),
     ("a: !!python/object/apply:os.system [ls]", 1, "only plain lists"),
     ("a: !thing {b: 1}", 1, "only plain lists"),
     ("a: !!set {b}", 1, "only plain lists"),
-    ("b: &b {c: 1}\na: {<<: *b}", 2, "only plain values"),
     ("a: .nan", 1, "a number is finite"),
     ("a: -.inf", 1, "a number is finite"),
     ("a: 1e999", 1, "a number is finite"),
@@ -102,3 +102,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_file(tmp_path / "latin.yaml")
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfname: a")
     assert read_file(tmp_path / "bom.yaml") == {"name": "a"}
+
+
+@pytest.mark.parametrize(("text", "hint"), [
+    ("a:\n\t- b", "no tabs"), ("a:\n  - b\n - c", "same column"), ("a:\n  - b: 1\n   c: 2", "same column"),
+    ("a: b: c", "same column"), ("a: {b", None),
+])  # fmt: skip
+def test_what_yaml_calls_strange_is_explained(text: str, hint: str | None) -> None:
+    with pytest.raises(SpaceError, match="not valid YAML") as caught:
+        read_page(text, "p")
+    assert (hint in caught.value.hint) if hint and caught.value.hint else hint == caught.value.hint

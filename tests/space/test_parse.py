@@ -307,7 +307,37 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_word(
 def test_a_page_from_python_is_told_without_a_line() -> None:
     with pytest.raises(SpaceError) as caught:
         network("rleu")
-    assert str(caught.value) == "unknown operation; got 'rleu'. Did you mean 'relu'?"
+    assert str(caught.value) == "network.rleu: unknown operation; got 'rleu'. Did you mean 'relu'?"
+
+
+@pytest.mark.parametrize(("text", "path"), [
+    (HEAD + "  - {name: stem, op: conv_nb}", "network.stem"),
+    (HEAD + "  - {name: stage, layers: [relu, {name: deep, branches: [relu, {op: conv_bn, strid: 2}], combine: add}]}",
+     "network.stage.deep.1"),
+    (HEAD + "  - {name: stage, repeat: 2, layers: [relu, {choice: [relu, conv_nb]}]}", "network.stage.1"),
+    ("name: s\ncells:\n  c: {layers: [relu, [relu, 3]]}\nnetwork: [relu]", "c.layers.1"),
+    ("name: s\nnetwork: [relu]\nnum_classes: ten", None),
+])  # fmt: skip
+def test_a_mistake_in_a_layer_is_told_with_its_path(text: str, path: str | None) -> None:
+    with pytest.raises(SpaceError) as caught:
+        parse_text(text, "p.yaml")
+    assert caught.value.path == path
+    assert f"{caught.value.where}: {path or caught.value.message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "hint"), [
+    (HEAD + "  - {name: {choice: [a, b]}, op: relu}", "cannot stand here"),
+    (HEAD + "  - {op: relu, scale: {choice: [true, false]}}", "cannot stand here"),
+    (HEAD + "  - {branches: [relu, relu], combine: add, match: {choice: [conv_bn, relu]}}", "cannot stand here"),
+    ("name: s\nnetwork: [relu]\nnum_classes: {range: [2, 9]}", "cannot stand here"),
+    (HEAD + "  - {cell: {choice: [c, d]}}", "{cell: a}"),
+    (HEAD + "  - {op: conv_bn, stride: {choice: [1, 2, 1]}}", "Take one of them away"),
+    (HEAD + "  - {choice: [{op: conv_bn, stride: 1}, {op: conv_bn, stride: 2}]}", "Name them"),
+])  # fmt: skip
+def test_what_to_write_instead(text: str, hint: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        parse_text(text, "p.yaml")
+    assert hint in (caught.value.hint or "")
 
 
 def test_a_page_from_python_may_be_nested_too_deeply() -> None:

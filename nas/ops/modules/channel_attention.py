@@ -31,6 +31,35 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(weights)
 
 
+class EfficientChannelAttention(nn.Module):
+    """Scales channels by a gate computed from the means of neighbouring channels (Wang et al. 2020)."""
+
+    def __init__(self, in_channels: int, kernel_size: int | None = None) -> None:
+        super().__init__()
+        size = kernel_size or (in_channels.bit_length() // 2) | 1
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.conv(x.mean((2, 3))[:, None]).view(x.shape[0], -1, 1, 1)
+        return x * torch.sigmoid(weights)
+
+
+class SelectiveSum(nn.Module):
+    """Maps of one shape summed, each channel weighted by a softmax over the maps that their mean decides (Li et al. 2019)."""
+
+    def __init__(self, in_channels: tuple[int, ...], squeeze_channels: int | None = None, bias: bool = False) -> None:
+        super().__init__()
+        channels, squeeze = in_channels[0], squeeze_channels or max(32, in_channels[0] // 16)
+        self.reduce = nn.Conv2d(channels, squeeze, 1, bias=bias)
+        self.bn = nn.BatchNorm2d(squeeze)
+        self.select = nn.Conv2d(squeeze, len(in_channels) * channels, 1, bias=bias)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        maps = torch.stack(inputs, 1)
+        weights = self.select(torch.relu(self.bn(self.reduce(maps.sum(1).mean((2, 3), keepdim=True)))))
+        return (maps * weights.view(*maps.shape[:3], 1, 1).softmax(1)).sum(1)
+
+
 class ChannelAttention(nn.Module):
     """Scales channels by one small network run on their means and on their maxima (CBAM's first half)."""
 
@@ -70,7 +99,9 @@ class CBAM(nn.Module):
 
 
 def make_attention(name: str, in_channels: int, reduction: int = 16) -> nn.Module:
-    """The attention module of that name: ``none``, ``se`` or ``cbam``."""
+    """The attention module of that name: ``none``, ``se``, ``eca`` or ``cbam``."""
     if name == "none":
         return nn.Identity()
+    if name == "eca":
+        return EfficientChannelAttention(in_channels)
     return SqueezeExcite(in_channels, reduction=reduction) if name == "se" else CBAM(in_channels, reduction)

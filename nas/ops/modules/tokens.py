@@ -113,6 +113,13 @@ class ClassToken(nn.Module):
         return torch.cat([token, x], dim=1)
 
 
+class PutToken(nn.Module):
+    """A vector (N, C) before tokens (N, L, C): (N, L + 1, C)."""
+
+    def forward(self, token: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([token[:, None], x], dim=1)
+
+
 class TakeToken(nn.Module):
     """One token as a vector: the class token is 0, the last one -1."""
 
@@ -150,14 +157,19 @@ class TokenPool(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded."""
+    """Every 2x2 pixels side by side, layer norm, a linear layer to twice the channels (Swin); odd sizes are padded.
 
-    def __init__(self, in_channels: int) -> None:
+    ``norm`` ``after``: the norm follows the linear layer (Swin V2).
+    """
+
+    def __init__(self, in_channels: int, norm: str = "before") -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * in_channels)
+        self.after = norm == "after"
+        self.norm = nn.LayerNorm((2 if self.after else 4) * in_channels)
         self.reduce = nn.Linear(4 * in_channels, 2 * in_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2)).permute(0, 2, 3, 1)
         corners = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
-        return self.reduce(self.norm(torch.cat(corners, dim=-1))).permute(0, 3, 1, 2)
+        x = torch.cat(corners, dim=-1)
+        return (self.norm(self.reduce(x)) if self.after else self.reduce(self.norm(x))).permute(0, 3, 1, 2)

@@ -47,6 +47,17 @@ class TokenMLP(nn.Module):
         return self.mlp(x.transpose(1, 2)).transpose(1, 2)
 
 
+class TokenLinear(nn.Module):
+    """A linear layer over the tokens of every feature; as many tokens come out (gMLP, ResMLP)."""
+
+    def __init__(self, num_tokens: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_tokens, num_tokens, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.transpose(1, 2)).transpose(1, 2)
+
+
 class TransformerBlock(nn.Module):
     """Layer norm, self-attention, add; layer norm, MLP, add (ViT)."""
 
@@ -62,7 +73,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels, eps=1e-6)
-        self.attention = SelfAttention(in_channels, num_heads, qkv_bias, dropout)
+        self.attention = SelfAttention(in_channels, num_heads, qkv_bias, dropout=dropout)
         self.norm2 = nn.LayerNorm(in_channels, eps=1e-6)
         self.mlp = MLP(in_channels, int(in_channels * mlp_ratio), activation, dropout)
         self.drop_path = DropPath(drop_path)
@@ -73,7 +84,10 @@ class TransformerBlock(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Transformer block on a map; attention stays inside windows, shifted in every other block (Liu et al. 2021)."""
+    """Transformer block on a map; attention stays inside windows, shifted in every other block (Liu et al. 2021).
+
+    ``norm`` ``after``: what is added is normalised, and not what is read (Swin V2).
+    """
 
     def __init__(
         self,
@@ -82,19 +96,25 @@ class SwinBlock(nn.Module):
         num_heads: int = 4,
         window_size: int = 7,
         shift: bool = False,
+        grid: bool = False,
+        position: str = "table",
+        norm: str = "before",
         mlp_ratio: float = 4.0,
+        activation: str = "gelu",
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm2d(in_channels, eps=1e-5)
-        self.attention = WindowAttention(in_channels, input_size, num_heads, window_size, shift)
+        self.attention = WindowAttention(in_channels, input_size, num_heads, window_size, shift, grid, position)
         self.norm2 = nn.LayerNorm(in_channels, eps=1e-5)
-        self.mlp = MLP(in_channels, int(in_channels * mlp_ratio))
+        self.mlp = MLP(in_channels, int(in_channels * mlp_ratio), activation)
         self.drop_path = DropPath(drop_path)
+        self.after = norm == "after"
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        y = self.mlp(self.norm2(x.permute(0, 2, 3, 1)))
+        x = x + self.drop_path(self.norm1(self.attention(x)) if self.after else self.attention(self.norm1(x)))
+        y = x.permute(0, 2, 3, 1)
+        y = self.norm2(self.mlp(y)) if self.after else self.mlp(self.norm2(y))
         return x + self.drop_path(y.permute(0, 3, 1, 2))
 
 

@@ -48,7 +48,7 @@ class Add(nn.Module):
 
 
 class Multiply(nn.Module):
-    """Product of its inputs, element by element."""
+    """Product of its inputs, element by element; an axis of length 1 is stretched."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         product = inputs[0]
@@ -62,6 +62,29 @@ class Concat(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=2 if inputs[0].dim() == 3 else 1)
+
+
+class Chunk(nn.Module):
+    """One of ``parts`` equal shares of the channels (the last axis of tokens)."""
+
+    def __init__(self, parts: int = 2, index: int = 0) -> None:
+        super().__init__()
+        self.parts, self.index = parts, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.chunk(self.parts, 2 if x.dim() == 3 else 1)[self.index]
+
+
+class Narrow(nn.Module):
+    """``length`` channels from ``start`` on (of the last axis of tokens); all that are left unless told."""
+
+    def __init__(self, start: int = 0, length: int | None = None) -> None:
+        super().__init__()
+        self.start, self.length = start, length
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = 2 if x.dim() == 3 else 1
+        return x.narrow(axis, self.start, x.shape[axis] - self.start if self.length is None else self.length)
 
 
 class Scale(nn.Module):
