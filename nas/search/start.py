@@ -20,6 +20,7 @@ from nas.measure.target import check_target, is_remote
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
+from nas.search.agreement import Agreement, agreement
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
@@ -30,7 +31,7 @@ from nas.search.executors import check_elsewhere, cluster_device, default_worker
 from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.executors.target import Target
 from nas.search.final import FinalResult, train_final
-from nas.search.finals import proxy_and_final, rank_correlation, stage_of, train_finals
+from nas.search.finals import proxy_and_final, stage_of, train_finals
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.loop import Rules, SearchLoop, row_of
@@ -76,7 +77,7 @@ class Result:
     checks: Checks
     ties: Mapping[int, list[int]]
     finals: tuple[tuple[Record, FinalResult], ...]
-    rank_correlation: float | None
+    agreement: Agreement | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
@@ -88,7 +89,7 @@ class Result:
             "message": self.message, "interrupted": self.interrupted,
             "final": [{"trial": record.number, "folder": str(final.folder)} | {word: (final.metrics or {})[word] for word in TOLD}
                       for record, final in self.finals],
-            "rank_correlation": self.rank_correlation,
+            "rank_correlation": self.agreement and self.agreement.tau, "rank_chance": self.agreement and self.agreement.chance,
         }  # fmt: skip
 
 
@@ -234,7 +235,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in loop.front.members), best=loop.front.best,
         message=loop.message, interrupted=loop.interrupted, checks=loop.front.checks,
         ties=loop.front.ties, finals=finals,
-        rank_correlation=rank_correlation(proxy_and_final(study.records, loop.front.checks.final)),
+        agreement=agreement(proxy_and_final(study.records, loop.front.checks.final)),
     )  # fmt: skip
 
 

@@ -198,7 +198,7 @@ DOCUMENT = {
     "budget": [{"asked": 3.0, "spent": 3.2, "unit": "min"}],
     "front": [{"trial": 1, "val_accuracy": 0.9, "test_accuracy": None, "latency_ms": 1.5, "num_params": 1000, "macs": 2000,
                "identity": "x", "latency_again_ms": 1.6, "repeats": 2, "accuracy_mean": 0.88, "accuracy_sd": 0.02, "ties": [7]}],
-    "best": {"trial": 1}, "rank_correlation": 0.5,
+    "best": {"trial": 1}, "rank_correlation": 0.5, "rank_chance": 0.25,
     "final": [{"trial": 1, "val_accuracy": 0.97, "test_accuracy": 0.96, "epochs": 80, "weights": "fully trained",
                "export": "x/1"}],
 }  # fmt: skip
@@ -211,7 +211,7 @@ def test_what_a_person_reads_at_the_end():
     assert "(0.2min over)" in said
     assert "88.00 +- 2.00 % (n=3)" in said
     assert "best ~ 7" in said
-    assert "Kendall 0.50" in said
+    assert "Kendall 0.50 (n=1; orders drawn at random agree so well in 25.00 % of cases)" in said
     assert "96.00 %" in said
     assert "nas export 'results/my run' trial=best" in said
     assert "nas resume" not in said

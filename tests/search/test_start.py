@@ -22,7 +22,7 @@ from tests.search.fakes import settled
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
 KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted", "final",
-        "rank_correlation"}  # fmt: skip
+        "rank_correlation", "rank_chance"}  # fmt: skip
 FRONT_KEYS = {"trial", "val_accuracy", "test_accuracy", "latency_ms", "num_params", "macs", "identity", "latency_again_ms",
               "repeats", "accuracy_mean", "accuracy_sd", "ties"}  # fmt: skip
 
