@@ -16,9 +16,8 @@ from nas.cli.search import foretell, front_table, spent, text
 from nas.search.archive import open_archive
 from nas.search.config import SearchConfig
 from nas.search.objectives import parse_constraint
+from tests.cli.contract import DOCS, contract
 from tests.search.test_start import FRONT_KEYS, KEYS
-
-DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 @pytest.fixture
@@ -38,12 +37,6 @@ def answer(capsys, *argv):
     assert main([*argv, "--json"]) == 0
     out, _ = capsys.readouterr()
     return json.loads(out)
-
-
-def contract(heading):
-    """The keys that docs/cli.md states under a heading."""
-    section = DOCS.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
 
 
 def test_the_documented_contract_of_a_search_is_the_tested_one():
