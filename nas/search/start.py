@@ -124,7 +124,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
     for words in (config.deploy, config.proxy):
         multipliers(space.spec, words)
-    data = load_data(config.data, seed=config.seed)
+    data = load_data(config.data, seed=config.seed, image_size=config.image_size)
     if config.storage is not None:
         open_storage(config.storage).close()
     workers = config.workers or default_workers(config, device)
@@ -155,7 +155,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
-    data = load_data(config.data, seed=config.seed)
+    data = load_data(config.data, seed=config.seed, image_size=config.image_size)
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
@@ -271,8 +271,8 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime,
                "metrics": ["latency", *sorted(wanted - {"latency"})], "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
-        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device,
-                 "shared": str(shared) if shared else None},
+        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": config.image_size,
+                 "device": settled.device, "shared": str(shared) if shared else None},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed, "plugins": list(config.plugins), "measure": measure if wanted else None,
         "final": {"recipe": config.recipe},
@@ -385,7 +385,7 @@ def _same_search(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
         ("storage", run.config.storage, absolute_storage(asked.storage)),
         ("strategy", run.config.strategy, None if asked.strategy == "auto" else asked.strategy),
         *((key, getattr(run.config, key), getattr(asked, key))
-          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "target")),
+          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
         *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
           for key in ("runtime", "early_stopping", "recipe", "formats")),
         *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
