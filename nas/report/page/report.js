@@ -54,14 +54,16 @@
     const shapes = run.limits.flatMap((l) => (l.metric === x ? [{ type: "line", xref: "x", yref: "paper", x0: l.limit, x1: l.limit, y0: 0, y1: 1 }]
       : l.metric === y ? [{ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: l.limit, y1: l.limit }] : []))
       .map((s) => ({ ...s, line: { color: colour("warn"), width: 1.5, dash: "dash" } }));
-    plot("front", traces, { xaxis: axis(axisTitle(x)), yaxis: axis(axisTitle(y), y === "accuracy" ? { tickformat: ".1%" } : {}), shapes, hovermode: "closest" });
+    const wide = (m, all) => m !== "accuracy" && m !== "trial" && Math.min(...all) > 0 && Math.max(...all) > 50 * Math.min(...all);
+    const scaled = (m, key) => axis(axisTitle(m), m === "accuracy" ? { tickformat: ".1%" } : wide(m, traces.flatMap((t) => t[key])) ? { type: "log" } : {});
+    plot("front", traces, { xaxis: scaled(x, "x"), yaxis: scaled(y, "y"), shapes, hovermode: "closest" });
     if ($("front").on && !$("front").dataset.bound) {
       $("front").dataset.bound = "yes";
       $("front").on("plotly_click", (e) => { const t = e.points[0].customdata; if (known(t)) choose(t); });
     }
     const n = run.images.validation;
     $("front-note").textContent = (traces.length ? "" : "No trial is completed yet. ")
-      + (n ? `Bars: 95 % intervals; of accuracies from ${n} validation images, of latencies from the measurement. ` : "Bars: the latency's 95 % interval. ")
+      + (n ? `Bars: 95 % intervals; of accuracies from ${n} validation images${judged.some((t) => known(t.latency_low)) ? ", of latencies from the measurement" : ""}. ` : "Bars: the latency's 95 % interval. ")
       + (run.run.same_size ? "" : "Accuracy is the trained proxy's, latency, parameters and multiply-adds are the deployed network's. ")
       + (run.limits.length ? `Limits (dashed): ${run.limits.map((l) => l.text).join(", ")}.` : "");
   }
