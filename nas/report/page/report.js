@@ -49,12 +49,14 @@
     }));
     const peers = run.peers.map((p) => ({ name: p.name, latency: p.latency_ms, accuracy: p.accuracy, num_params: p.num_params, macs: p.macs }))
       .filter((p) => known(p[x]) && known(p[y]));
+    const wide = (m, all) => m !== "accuracy" && m !== "trial" && Math.min(...all) > 0 && Math.max(...all) > 50 * Math.min(...all);
+    const across = [...traces.flatMap((t) => t.x), ...peers.map((p) => p[x])], place = wide(x, across) ? Math.log : Number;
+    const right = (v) => place(v) > (place(Math.min(...across)) + place(Math.max(...across))) / 2; // its name goes to the left
     if (peers.length) traces.push({ name: "published networks, same recipe", type: "scatter", mode: "markers+text", x: peers.map((p) => p[x]), y: peers.map((p) => p[y]),
-      text: peers.map((p) => safe(p.name)), textposition: "top center", hovertemplate: "<b>%{text}</b><br>%{x}, %{y}<extra></extra>", marker: { symbol: "diamond", size: 10, color: colour("peer") } });
+      text: peers.map((p) => safe(p.name)), textposition: peers.map((p) => (right(p[x]) ? "top left" : "top right")), hovertemplate: "<b>%{text}</b><br>%{x}, %{y}<extra></extra>", marker: { symbol: "diamond", size: 10, color: colour("peer") } });
     const shapes = run.limits.flatMap((l) => (l.metric === x ? [{ type: "line", xref: "x", yref: "paper", x0: l.limit, x1: l.limit, y0: 0, y1: 1 }]
       : l.metric === y ? [{ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: l.limit, y1: l.limit }] : []))
       .map((s) => ({ ...s, line: { color: colour("warn"), width: 1.5, dash: "dash" } }));
-    const wide = (m, all) => m !== "accuracy" && m !== "trial" && Math.min(...all) > 0 && Math.max(...all) > 50 * Math.min(...all);
     const scaled = (m, key) => axis(axisTitle(m), m === "accuracy" ? { tickformat: ".1%" } : wide(m, traces.flatMap((t) => t[key])) ? { type: "log" } : {});
     plot("front", traces, { xaxis: scaled(x, "x"), yaxis: scaled(y, "y"), shapes, hovermode: "closest" });
     if ($("front").on && !$("front").dataset.bound) {
