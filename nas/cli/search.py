@@ -167,7 +167,8 @@ def text(document: dict[str, Any], plugins: Sequence[str] = ()) -> str:
                   for r in document["final"]]  # fmt: skip
         lines += ["", "trained at deployed size:", table(("trial", "val", "test", "epochs", "weights", "export"), finals)]
     if (tau := document["rank_correlation"]) is not None:
-        lines.append(f"the search's accuracy and the final one: Kendall {tau:.2f} (n={len(document['final'])})")
+        lines.append(f"the search's accuracy and the final one: Kendall {tau:.2f} (n={len(document['final'])}; orders drawn at "
+                      f"random agree so well in {percent(document['rank_chance'])} of cases)")  # fmt: skip
     word, loading = shlex.quote(run), on_command_line(plugins)
     lines += ["", f"run folder: {run}"]
     if document["interrupted"]:

@@ -140,8 +140,9 @@ class MeasureServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
-        except OSError as error:
-            raise UsageError(f"the server cannot listen there: {error.strerror}", got=f"{host}:{port}") from None
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"the server cannot listen there: {reason}", got=f"{host}:{port}") from None
         try:
             self.about = {device: self._hello(desk) for device, desk in self.desks.items()}
         except NasError:

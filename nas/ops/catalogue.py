@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +105,15 @@ def register(spec: OpSpec) -> None:
     OPS[spec.name] = spec
 
 
+def _known(name: str, names: Iterable[str]) -> str:
+    """What to write instead of an unknown name."""
+    return f"{nearest(name, names) or '`nas ops` lists all.'} One of your own needs plugins=FILE.py."
+
+
 def find(name: str) -> OpSpec:
     """The operation of that name. Raises SpaceError naming the nearest known one."""
     if (spec := OPS.get(name)) is None:
-        raise SpaceError("unknown operation", got=name, hint=nearest(name, OPS) or "`nas ops` lists all.")
+        raise SpaceError("unknown operation", got=name, hint=_known(name, OPS))
     return spec
 
 
@@ -150,7 +155,7 @@ def resolve(word: str) -> tuple[str, dict[str, Any]]:
     if ":" in word:
         raise _unknown_of_plugin(word)
     sized = [f"{n}_{k}x{k}" for n, s in OPS.items() if s.accepts("kernel_size") for k in (1, 2, 3, 5, 7)]
-    raise SpaceError("unknown operation", got=word, hint=nearest(word, [*OPS, *sized]) or "`nas ops` lists all.")
+    raise SpaceError("unknown operation", got=word, hint=_known(word, [*OPS, *sized]))
 
 
 def _unknown_of_plugin(word: str) -> SpaceError:

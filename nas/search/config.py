@@ -78,6 +78,7 @@ class SearchConfig:
     space: str
     data: str
     budget: str
+    image_size: int | None = None
     objectives: str = "accuracy,latency"
     constraint: tuple[str, ...] = ()
     strategy: str = "auto"
@@ -120,7 +121,8 @@ class SearchConfig:
         words.pop(RESOLVED, None)
         for key in words:
             if key not in KEYS:
-                raise UsageError("unknown key", got=str(key), expected="one of " + ", ".join(KEYS), hint=nearest(str(key), KEYS))
+                raise UsageError("unknown key", where=None if file is None else str(file), got=str(key),
+                                 expected="one of " + ", ".join(KEYS), hint=nearest(str(key), KEYS))  # fmt: skip
         for key, example in (("space", "space=nasnet_cell"), ("budget", "budget=10min"), ("data", "data=digits")):
             if words.get(key) in (None, ""):
                 raise UsageError(f"{key} is missing", expected=f"{key}=..., {KEYS[key]}", hint=f"For example: {example}")
@@ -129,6 +131,7 @@ class SearchConfig:
                 raise UsageError(f"{key} has no value", expected=f"{key}=..., {KEYS[key]}")
         config = cls(
             space=str(words["space"]), data=str(words["data"]), budget=_joined(words["budget"]),
+            image_size=whole_number("image_size", words.get("image_size")),
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=_texts(words.get("constraint")),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),

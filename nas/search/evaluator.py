@@ -153,7 +153,8 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
     by the weights that are kept.
     """
     stage, device = payload["stage"], payload["data"]["device"]
-    data = load_data(payload["data"]["source"], seed=payload["data"]["seed"]).to(device)
+    how = payload["data"]
+    data = load_data(how["source"], seed=how["seed"], image_size=how["image_size"]).to(device)
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
         done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}

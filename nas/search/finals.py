@@ -64,12 +64,3 @@ def proxy_and_final(records: Sequence[Record], final: Mapping[int, Mapping[str, 
     """Of each network that was trained to the end, the validation accuracy that the search saw and the one it has now."""
     seen = {number: records[number].metrics.get("accuracy") for number in final}
     return [(accuracy, final[number]["val_accuracy"]) for number, accuracy in seen.items() if accuracy is not None]
-
-
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b of pairs (proxy, final); None for fewer than three pairs or where one side is all equal."""
-    if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
-        return None
-    from scipy.stats import kendalltau  # a second to import
-
-    return float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)

@@ -3,6 +3,7 @@
 KEYS = {
     "space": "search space: a name that `nas spaces` lists, or a YAML file",
     "data": "digits, cifar10, a folder of class folders, an .npz file, hf:NAME, package.module:function",
+    "image_size": "scale images to so many pixels a side; needed where a folder's differ in size (default: as they are)",
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
     "objectives": "what to optimise, comma-separated: accuracy, latency, latency_p95, throughput, memory, energy, num_params, "
                   "macs, or a product such as accuracy*(latency/3ms)^-0.07 (default accuracy,latency)",

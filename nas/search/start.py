@@ -20,6 +20,7 @@ from nas.measure.target import check_target, is_remote
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
+from nas.search.agreement import Agreement, agreement
 from nas.search.budget import Budget, Kind, Meter, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
@@ -30,7 +31,7 @@ from nas.search.executors import check_elsewhere, cluster_device, default_worker
 from nas.search.executors.slots import cpu_quota, usable_cpus
 from nas.search.executors.target import Target
 from nas.search.final import FinalResult, train_final
-from nas.search.finals import proxy_and_final, rank_correlation, stage_of, train_finals
+from nas.search.finals import proxy_and_final, stage_of, train_finals
 from nas.search.front import Checks, front_row
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
@@ -77,7 +78,7 @@ class Result:
     checks: Checks
     ties: Mapping[int, list[int]]
     finals: tuple[tuple[Record, FinalResult], ...]
-    rank_correlation: float | None
+    agreement: Agreement | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
@@ -89,7 +90,7 @@ class Result:
             "message": self.message, "interrupted": self.interrupted,
             "final": [{"trial": record.number, "folder": str(final.folder)} | {word: (final.metrics or {})[word] for word in TOLD}
                       for record, final in self.finals],
-            "rank_correlation": self.rank_correlation,
+            "rank_correlation": self.agreement and self.agreement.tau, "rank_chance": self.agreement and self.agreement.chance,
         }  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
     for words in (config.deploy, config.proxy):
         multipliers(space.spec, words)
-    data = load_data(config.data, seed=config.seed)
+    data = load_data(config.data, seed=config.seed, image_size=config.image_size)
     if config.storage is not None:
         open_storage(config.storage).close()
     workers = config.workers or default_workers(config, device)
@@ -155,7 +156,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
-    data = load_data(config.data, seed=config.seed)
+    data = load_data(config.data, seed=config.seed, image_size=config.image_size)
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
@@ -234,7 +235,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in ledger.front.members), best=ledger.front.best,
         message=loop.message, interrupted=loop.interrupted, checks=ledger.front.checks,
         ties=ledger.front.ties, finals=finals,
-        rank_correlation=rank_correlation(proxy_and_final(study.records, ledger.front.checks.final)),
+        agreement=agreement(proxy_and_final(study.records, ledger.front.checks.final)),
     )  # fmt: skip
 
 
@@ -271,8 +272,8 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime, "metrics": metrics,
                "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
-        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": None, "device": settled.device,
-                 "shared": str(shared) if shared else None},
+        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": config.image_size,
+                 "device": settled.device, "shared": str(shared) if shared else None},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed, "plugins": list(config.plugins), "measure": measure if wanted else None,
         "final": {"recipe": config.recipe},
@@ -385,7 +386,7 @@ def _same_search(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
         ("storage", run.config.storage, absolute_storage(asked.storage)),
         ("strategy", run.config.strategy, None if asked.strategy == "auto" else asked.strategy),
         *((key, getattr(run.config, key), getattr(asked, key))
-          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "target")),
+          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
         *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
           for key in ("runtime", "early_stopping", "recipe", "formats")),
         *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),

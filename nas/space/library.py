@@ -47,7 +47,7 @@ def find_page(word: str) -> Page:
         if path.is_file():
             return read_file(path)
         raise SpaceError("no such page", got=word, expected="a YAML file, or a name that `nas spaces` lists",
-                         hint=nearest(path.stem, spaces))  # fmt: skip
+                         hint=nearest(str(path), map(str, path.parent.glob("*.*ml"))) or nearest(path.stem, spaces))  # fmt: skip
     architectures = bundled_architectures()
     if word in architectures:
         return architectures[word]

@@ -87,7 +87,8 @@ def read_file(path: Path) -> Page:
     try:
         return read_page(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"cannot read the page: {error}", where=str(path)) from None
+        raise SpaceError("cannot read the page", where=str(path), expected="a YAML file in UTF-8",
+                         got=(error.strerror if isinstance(error, OSError) else None) or str(error)) from None  # fmt: skip
 
 
 class _Reader:

@@ -53,9 +53,10 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
                 raise DataError("a single array", where=str(path), expected=NPZ_FORM)
             return {key: file[key] for key in file.files}
     except FileNotFoundError as error:
-        raise DataError("no such file", where=str(path)) from error
+        raise DataError("no such file", where=str(path), expected=NPZ_FORM) from error
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError("not a readable .npz file", where=str(path), expected=NPZ_FORM, got=str(error),
+        raise DataError("not a readable .npz file", where=str(path), expected=NPZ_FORM,
+                        got=str(error).partition(" (object) data")[0],
                         hint="It may be truncated, or hold pickles, which are never loaded.") from error  # fmt: skip
 
 

@@ -31,7 +31,8 @@ def read_folder(folder: Path, *, image_size: int | None, memory_limit: int, work
     streamed = num_bytes > memory_limit
     if streamed and image_size is None:
         raise DataError("the images exceed the memory limit; to read them batch by batch takes one size",
-                        where=str(folder), expected="a stated size", hint="Give image_size, e.g. 224.")  # fmt: skip
+                        where=str(folder), expected="a stated size",
+                        hint="Give image_size=224 to nas search, deploy=input=3x224x224 to nas train.")  # fmt: skip
 
     def load(part: str) -> Labelled | None:
         if part not in files:

@@ -18,6 +18,7 @@ from nas.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SCALE_HINT = "Scale them to one: image_size=64 of nas search, deploy=input=3x64x64 of nas train."
 RESIZE_CHUNK = 4096
 
 
@@ -51,7 +52,7 @@ class ImageFiles:
         if image.size != (self.width, self.height):
             if not self.resize:
                 raise DataError("the images differ in size", where=str(path), expected=f"{self.width}x{self.height}",
-                                got=f"{image.width}x{image.height}", hint="Give image_size, e.g. 64.")  # fmt: skip
+                                got=f"{image.width}x{image.height}", hint=SCALE_HINT)  # fmt: skip
             image = fitted(image, self.width, self.height)
         return torch.from_numpy(pixels_of(image, self.channels))
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from nas.errors import TrainError
 from nas.train.recipe import Recipe
+from nas.train.rmsprop import RMSProp
 
 
 class Average:
@@ -56,7 +57,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     fused = weights[0].device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
-    if recipe.optimizer == "rmsprop":  # the decay and epsilon of MnasNet and EfficientNet
-        return torch.optim.RMSprop(groups, lr=recipe.learning_rate, alpha=0.9, eps=1e-3, momentum=recipe.momentum)
+    if recipe.optimizer == "rmsprop":
+        return RMSProp(groups, recipe.learning_rate, momentum=recipe.momentum)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum,
                            nesterov=recipe.nesterov and recipe.momentum > 0, fused=fused)  # fmt: skip

@@ -37,15 +37,16 @@ class Recipe:
       every step
     - ``label_smoothing`` 0..1; ``aux_weight``: share of the loss of an auxiliary head, the network's own where it returns
       (logits, auxiliary logits) while training, else one that is there for the training only (:mod:`nas.train.auxiliary`)
-    - ``drop_path``: probability reached in the last epoch, linearly from 0 (Liu et al. 2019), on the operations of
-      cells and on residual branches (:mod:`nas.train.regularise`); 0 leaves the network's own
+    - ``drop_path``: probability reached in the last epoch, linearly from 0 (Liu et al. 2019), with ``stages`` that of all
+      epochs (Tan & Le 2021), on the operations of cells and on residual branches (:mod:`nas.train.regularise`); 0 leaves
+      the network's own
     - ``crop_padding``, ``flip``: None takes what suits the data set; ``resized_crop``: least share of the area of a random
       crop of any shape that is scaled back (0.08 on ImageNet), 0 for none; ``cutout`` is a side in
       pixels, at most half of the image's, 0 for none
     - ``mixup``: alpha of Zhang et al. 2018 (two images mixed at Beta(alpha, alpha)), 0 for none
     - ``stages``: progressive training (Tan & Le 2021): from stage to stage images grow linearly from ``first_size`` of
-      their side to the whole, and drop path, mixup and the network's dropout from ``first_strength`` of their
-      values to the whole; within a stage all stay
+      their side to the whole, and mixup and the network's dropout from ``first_strength`` of their values to the whole;
+      within a stage all stay
     - ``amp``: float32, bfloat16 autocast, or auto: bfloat16 on a GPU that has it; ``channels_last``: memory format of
       weights and images
     - ``ema``: decay a step of an exponential average of the weights, which is then validated and kept; None for none
@@ -137,7 +138,7 @@ class Recipe:
         return 1.0 if self.stages == 1 else (epoch * self.stages // self.epochs) / (self.stages - 1)
 
     def strength_at(self, epoch: int) -> float:
-        """The share of the regularisation that acts in an epoch."""
+        """The share of mixup and dropout that acts in an epoch."""
         return self.first_strength + (1.0 - self.first_strength) * self.progress_at(epoch)
 
     def side_at(self, epoch: int, side: int) -> int:
@@ -146,8 +147,8 @@ class Recipe:
         return side if share >= 1.0 else min(side, max(SIZE_STEP, round(side * share / SIZE_STEP) * SIZE_STEP))
 
     def drop_path_at(self, epoch: int) -> float:
-        """The probability of an epoch: by stages where there are any, else linearly from 0 to the last epoch's."""
-        return self.drop_path * (self.strength_at(epoch) if self.stages > 1 else epoch / max(self.epochs - 1, 1))
+        """The probability of an epoch: where there are stages always the same, else growing linearly from 0."""
+        return self.drop_path * (1.0 if self.stages > 1 else epoch / max(self.epochs - 1, 1))
 
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after ``epoch`` epochs (a fraction inside an epoch)."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.train.augment import Augmentation
-from nas.train.images import fitted, pixels_of, to_uint8
+from nas.train.images import SCALE_HINT, fitted, pixels_of, to_uint8
 from nas.train.source import Labelled, Source, default_augmentation, label_tensor, numbered
 
 FUNCTION_FORM = "a function that returns (train, test), each a data set of (image, label)"
@@ -70,8 +70,7 @@ def _collect(rows: Iterable[tuple[Any, Any]], count: int, *, image_size: int | N
                             hint="Write it as a folder of images, or give a smaller image_size.")  # fmt: skip
         if images and pixels.shape != images[0].shape:
             raise DataError("the images differ in shape", where=f"{where}, image {len(images)}",
-                            expected=str(images[0].shape), got=pixels.shape,
-                            hint="Give image_size, e.g. 64.")  # fmt: skip
+                            expected=str(images[0].shape), got=pixels.shape, hint=SCALE_HINT)
         images.append(pixels)
         labels.append(_class_number(label, where=f"{where}, image {len(labels)}"))
     if not images:

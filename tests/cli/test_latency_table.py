@@ -8,6 +8,7 @@ import pytest
 from nas.cli import latency_table as verb
 from nas.cli import main
 from nas.errors import MeasureError
+from tests.cli.contract import contract
 
 PAGE = """
 name: tiny
@@ -46,6 +47,7 @@ def nas(*words):
 def test_a_space_is_measured_once_and_judged(measured, capsys):
     assert nas("tiny.yaml", "networks=8", "check=3", "--json") == 0
     document = json.loads(capsys.readouterr().out)
+    assert set(document) == contract("JSON of latency-table")
     assert document["entries"] == document["measured"] == len(measured) - 3
     assert document["additivity"]["n"] == 3
     assert document["additivity"]["ratio"] < 1, "whole networks have the fixed part of an operation once"

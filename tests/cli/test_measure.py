@@ -16,6 +16,7 @@ from nas.measure.protocol import Limits
 from nas.net.graph import Size
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
+from tests.cli.contract import contract
 
 PAGE = """
 name: tiny
@@ -50,7 +51,8 @@ def test_json_is_the_whole_latency_with_memory(page, capsys):
     assert nas(page, "batch=2", "input=3x16x16", "num_classes=7", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     latency = document["latency"]
-    assert set(latency) == set(Latency.__dataclass_fields__)
+    assert set(document) == contract("JSON of measure")
+    assert set(latency) == set(Latency.__dataclass_fields__) == contract("JSON of a latency")
     assert (document["name"], latency["batch"], latency["input_shape"]) == ("tiny", 2, [3, 16, 16])
     assert document["num_params"] == 3 * 8 * 9 + 16 + 8 * 7 + 7
     assert document["throughput_per_s"] == pytest.approx(2000 / latency["median_ms"])

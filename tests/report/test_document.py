@@ -10,6 +10,7 @@ import pytest
 from nas.report.run.document import run_document
 from nas.search.archive import open_archive
 from nas.search.config import SearchConfig
+from tests.cli.contract import contract
 from tests.report.scripted import IMAGES
 
 
@@ -17,6 +18,11 @@ from tests.report.scripted import IMAGES
 def document(scripted):
     with open_archive(scripted) as archive:
         return run_document(archive)
+
+
+def test_it_has_the_documented_keys(document) -> None:
+    assert set(document) == contract("JSON of report")
+    assert {key for trial in document["trials"] for key in trial} == contract("JSON of a trial of a report")
 
 
 def test_it_is_json(document) -> None:

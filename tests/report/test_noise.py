@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.report.run.noise import binomial_error, images_behind
-from nas.search.finals import rank_correlation
 
 
 def test_the_standard_error_of_an_accuracy() -> None:
@@ -31,10 +30,3 @@ def test_accuracies_give_their_number_of_images_away(images: int, seed: int) -> 
 def test_too_few_accuracies_or_none_of_a_split_say_nothing() -> None:
     assert images_behind([0.5, 0.25, 0.5, 0.75]) is None
     assert images_behind([math.pi / 4, math.e / 3, math.sqrt(2) / 2, 0.1, 0.2]) is None
-
-
-def test_rank_correlation() -> None:
-    assert rank_correlation([(1, 1), (2, 2), (3, 3)]) == pytest.approx(1.0)
-    assert rank_correlation([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1.0)
-    assert rank_correlation([(1, 3), (2, 2)]) is None
-    assert rank_correlation([(1, 3), (1, 2), (1, 4)]) is None

@@ -88,6 +88,17 @@ def test_every_plot_is_drawn_and_every_trial_listed(browser, made) -> None:
         assert values == sorted(values, reverse=True)
 
 
+def test_a_wide_spread_has_a_logarithmic_axis(browser, made, tmp_path) -> None:
+    document = json.loads(json.dumps(made[0]))
+    next(t for t in document["trials"] if t["front"])["metrics"]["num_params"] *= 1000
+    (tmp_path / "r.html").write_text(page(document, {}), encoding="utf-8")
+    with opened(browser, (tmp_path / "r.html").as_uri()) as shown:
+        kind = "document.getElementById('front').layout.xaxis.type"
+        assert shown.evaluate(kind) == "linear"
+        shown.select_option("#axis-x", "num_params")
+        assert shown.evaluate(kind) == "log"
+
+
 def test_a_run_that_found_nothing_has_a_page(browser, tmp_path) -> None:
     with open_archive(scripted_run(tmp_path / "run", 3, failure)) as archive:
         (tmp_path / "r.html").write_text(page(run_document(archive), {}), encoding="utf-8")

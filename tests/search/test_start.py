@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from nas.errors import DataError, MeasureError, RunError, SpaceError, UsageError
 from nas.net.lower import lower
@@ -22,7 +23,7 @@ from tests.search.fakes import settled
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
 KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted", "final",
-        "rank_correlation"}  # fmt: skip
+        "rank_correlation", "rank_chance"}  # fmt: skip
 FRONT_KEYS = {"trial", "val_accuracy", "test_accuracy", "latency_ms", "num_params", "macs", "identity", "latency_again_ms",
               "repeats", "accuracy_mean", "accuracy_sd", "ties"}  # fmt: skip
 
@@ -47,6 +48,28 @@ def copied(begun, tmp_path):
 def table(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def test_images_of_different_sizes_are_scaled(tmp_path, monkeypatch):
+    """Read by the driver, by its workers, by the test of the front, and again when the run is gone on with."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(40):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8 + number % 3, 9), 90 * (number % 2)).save(file)
+    write_page(tmp_path / "many.yaml")
+    words = {"space": "many.yaml", "data": "photos", "budget": "2trials", "epochs": "1", "workers": "1", "run": "run",
+             "objectives": "accuracy,num_params"}  # fmt: skip
+    with pytest.raises(DataError, match="image_size=64 of nas search"):
+        quietly(SearchConfig.from_words(words))
+    config = SearchConfig.from_words({**words, "image_size": "8"})
+    assert SearchConfig.from_words(config.to_mapping()) == config
+    result = quietly(config)
+    assert result.counts["completed"] == 2
+    assert result.front[0][1] is not None
+    assert Settled.read(result.folder).config.image_size == 8
+    with pytest.raises(RunError, match="image_size"):
+        quietly(SearchConfig.from_words({**words, "image_size": "9"}))
 
 
 def test_the_document_has_the_contracted_keys_and_types(begun):

@@ -50,7 +50,7 @@ VARIANTS = {
     "average": replace(FAST, ema=0.9),
     "cutout": replace(FAST, cutout=3, crop_padding=0),
     "mixup": replace(FAST, mixup=0.2), "resized crop": replace(FAST, resized_crop=0.5, crop_padding=0),
-    "rmsprop, exponential": replace(FAST, optimizer="rmsprop", schedule="exponential", learning_rate=0.005),
+    "rmsprop, exponential": replace(FAST, optimizer="rmsprop", schedule="exponential", learning_rate=0.03),
 }  # fmt: skip
 
 

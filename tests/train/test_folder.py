@@ -142,7 +142,7 @@ def test_streamed_batches_equal_those_in_memory(tmp_path: Path, workers: int) ->
 
 def test_streaming_needs_a_size(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    with pytest.raises(DataError, match="Give image_size"):
+    with pytest.raises(DataError, match="Give image_size=224"):
         load_data(str(tmp_path), memory_limit=100)
 
 

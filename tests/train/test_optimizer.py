@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from nas.train import Recipe
 from nas.train.optimizer import Average, make_optimizer
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop"])
 def test_only_weights_of_two_dimensions_decay(name: str) -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
     groups = make_optimizer(net, Recipe(optimizer=name, weight_decay=0.1)).param_groups
@@ -33,6 +35,23 @@ def test_sgd_step_is_nesterov() -> None:
         net.weight.grad = torch.ones(1, 1)
         optimizer.step()
     assert net.weight.item() == pytest.approx(1 - 0.1 * (1 + 0.5) - 0.1 * (1 + 0.5 * 1.5))
+
+
+def test_rmsprop_step_is_that_of_tensorflow() -> None:
+    """By hand: v from 1, v = .9 v + .1 g^2, m = .5 m + lr g / sqrt(v + .001) at that step's rate, w -= m; decay is part of g."""
+    net = nn.Linear(1, 1)
+    net.weight.data.fill_(1.0)
+    optimizer = make_optimizer(net, Recipe(optimizer="rmsprop", momentum=0.5, weight_decay=0.1))
+    weight, square, moved = 1.0, 1.0, 0.0
+    for rate in (0.1, 0.02):
+        optimizer.param_groups[0]["lr"] = rate
+        net.weight.grad = torch.full((1, 1), 0.2)  # the bias has none
+        gradient = 0.2 + 0.1 * weight
+        square = 0.9 * square + 0.1 * gradient**2
+        moved = 0.5 * moved + rate * gradient / math.sqrt(square + 1e-3)
+        weight -= moved
+        assert optimizer.step(lambda: 3.0) == 3.0
+        assert net.weight.item() == pytest.approx(weight)
 
 
 def test_average_follows_quickly_at_first_then_by_its_decay() -> None:

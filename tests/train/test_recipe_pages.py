@@ -16,13 +16,56 @@ def test_bundled_recipes_say_where_they_come_from(name: str) -> None:
     assert find_recipe(name) is page.recipe
 
 
-def test_published_values() -> None:
-    cifar, imagenet, v2 = (find_recipe(name) for name in ("cifar", "imagenet", "efficientnet_v2"))
-    assert (cifar.epochs, cifar.batch_size, cifar.learning_rate, cifar.cutout, cifar.drop_path) == (600, 96, 0.025, 16, 0.2)
-    assert (cifar.aux_weight, cifar.grad_clip, cifar.weight_decay, cifar.nesterov) == (0.4, 5.0, 3e-4, False)
-    assert (imagenet.epochs, imagenet.label_smoothing, imagenet.ema, imagenet.aux_weight) == (250, 0.1, 0.9999, 0.4)
-    assert (v2.stages, v2.optimizer, v2.schedule, v2.mixup) == (4, "rmsprop", "exponential", 0.2)
-    assert [v2.side_at(e, 380) for e in (0, 349)] == [128, 380]
+PAPERS = {
+    "cifar": {
+        "epochs": 600, "batch_size": 96, "optimizer": "sgd", "learning_rate": 0.025, "momentum": 0.9, "nesterov": False,
+        "weight_decay": 3e-4, "schedule": "cosine", "warmup_epochs": 0.0, "label_smoothing": 0.0, "grad_clip": 5.0,
+        "aux_weight": 0.4, "drop_path": 0.2, "crop_padding": 4, "flip": True, "resized_crop": 0.0, "cutout": 16, "mixup": 0.0,
+        "stages": 1, "ema": None,
+    },
+    "imagenet": {
+        "epochs": 250, "batch_size": 1024, "optimizer": "sgd", "learning_rate": 0.5, "momentum": 0.9, "nesterov": False,
+        "weight_decay": 3e-5, "schedule": "linear", "warmup_epochs": 5.0, "label_smoothing": 0.1, "grad_clip": 5.0,
+        "aux_weight": 0.4, "drop_path": 0.0, "crop_padding": 0, "flip": True, "resized_crop": 0.08, "cutout": 0, "mixup": 0.0,
+        "stages": 1, "ema": 0.9999,
+    },
+    "efficientnet_v2": {
+        "epochs": 350, "batch_size": 4096, "optimizer": "rmsprop", "learning_rate": 0.256, "momentum": 0.9,
+        "weight_decay": 1e-5, "schedule": "exponential", "warmup_epochs": 5.0, "label_smoothing": 0.1, "grad_clip": 0.0,
+        "aux_weight": 0.0, "drop_path": 0.2, "crop_padding": 0, "flip": True, "resized_crop": 0.08, "cutout": 0, "mixup": 0.2,
+        "stages": 4, "ema": 0.9999,
+    },
+}  # fmt: skip
+"""DARTS; P-DARTS with NASNet's average; EfficientNetV2-M: the table of docs/training.md."""
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_published_values(name: str) -> None:
+    recipe = find_recipe(name).to_mapping()
+    assert {key: recipe[key] for key in PAPERS[name]} == PAPERS[name]
+
+
+def test_progressive_resizing_is_that_of_efficientnet_v2_m() -> None:
+    recipe = find_recipe("efficientnet_v2")
+    assert [recipe.side_at(e, 380) for e in (0, 100, 200, 349)] == [128, 212, 296, 380]
+    assert [0.4 * recipe.strength_at(e) for e in (0, 349)] == pytest.approx([0.1, 0.4])  # dropout
+    assert {recipe.drop_path_at(e) for e in (0, 349)} == {0.2}
+
+
+WORDS = {"learning rate": "learning_rate", "epochs": "epochs", "batch": "batch_size", "weight decay": "weight_decay",
+         "label smoothing": "label_smoothing", "auxiliary head": "aux_weight", "largest gradient norm": "grad_clip",
+         "average of the weights": "ema", "mixup": "mixup", "drop path": "drop_path", "cutout": "cutout"}  # fmt: skip
+
+
+def test_the_documented_table_says_the_same() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    table = text.split("### The published settings\n")[1].split("\n### ")[0]
+    rows = {cells[0]: cells[1:] for line in table.splitlines() if (cells := [c.strip() for c in line.strip("|").split("|")])}
+    for word, key in WORDS.items():
+        for name, cell in zip(PAPERS, rows[word], strict=False):
+            value = find_recipe(name).to_mapping()[key]
+            assert (cell == "-") == (not value), (word, name)
+            assert cell == "-" or float(cell.split()[0].rstrip(",;")) == value, (word, name)
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

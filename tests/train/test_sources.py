@@ -223,7 +223,7 @@ def test_function_that_returns_something_else(user_module: types.ModuleType, res
 def test_function_with_images_of_several_sizes(user_module: types.ModuleType) -> None:
     sizes = [Image.new("RGB", (4 + i % 3, 5), (i, 0, 0)) for i in range(20)]
     user_module.make = lambda: (Rows(sizes), Rows(sizes[:4]))
-    with pytest.raises(DataError, match="Give image_size"):
+    with pytest.raises(DataError, match="image_size=64"):
         load_data("my_sets:make")
     data = load_data("my_sets:make", image_size=3)
     assert data.test().images[:, :, 1, 1].tolist() == [[i, 0, 0] for i in range(4)]

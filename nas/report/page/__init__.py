@@ -50,20 +50,21 @@ def _packed(archive: Archive, number: int) -> str | None:
 def page(document: Mapping[str, Any], pictures: Mapping[int, str], *, every_s: float | None = None) -> str:
     """A run's page. ``every_s``: how often it asks ``data.json`` beside it for news; without, it never reads anything."""
     data = {"document": document, "pictures": pictures, "every_s": every_s}
-    return _filled("report", f"{document['run']['name']}: nas report", data, connect="'self'" if every_s else "'none'")
+    return _page("report", f"{document['run']['name']}: nas report", data, connect="'self'" if every_s else "'none'")
 
 
 def compare_page(document: Mapping[str, Any]) -> str:
     """The page of several runs."""
-    return _filled("compare", "nas compare", {"document": document})
+    return _page("compare", "nas compare", {"document": document})
 
 
-def _filled(name: str, title: str, data: Any, **more: str) -> str:
+def _page(name: str, title: str, data: Any, *, connect: str = "'none'") -> str:
+    """The one frame, filled with a page's body and script. ``connect``: whom the page may ask, as a content policy says it."""
     from plotly.offline import get_plotlyjs
 
-    parts = {"title": html.escape(title), "css": _read("report.css"), "common": _read("common.js"), "js": _read(f"{name}.js"),
-             "plotly": get_plotlyjs(), "data": embedded(data), **more}  # fmt: skip
-    pieces = _read(f"{name}.html").split("{{")
+    parts = {"title": html.escape(title), "css": _read("report.css"), "body": _read(f"{name}.html"), "common": _read("common.js"),
+             "js": _read(f"{name}.js"), "plotly": get_plotlyjs(), "data": embedded(data), "connect": connect}  # fmt: skip
+    pieces = _read("page.html").split("{{")
     return pieces[0] + "".join(parts[key] + rest for key, _, rest in (piece.partition("}}") for piece in pieces[1:]))
 
 

@@ -49,19 +49,23 @@
     }));
     const peers = run.peers.map((p) => ({ name: p.name, latency: p.latency_ms, accuracy: p.accuracy, num_params: p.num_params, macs: p.macs }))
       .filter((p) => known(p[x]) && known(p[y]));
+    const wide = (m, all) => m !== "accuracy" && m !== "trial" && Math.min(...all) > 0 && Math.max(...all) > 50 * Math.min(...all);
+    const across = [...traces.flatMap((t) => t.x), ...peers.map((p) => p[x])], place = wide(x, across) ? Math.log : Number;
+    const right = (v) => place(v) > (place(Math.min(...across)) + place(Math.max(...across))) / 2; // its name goes to the left
     if (peers.length) traces.push({ name: "published networks, same recipe", type: "scatter", mode: "markers+text", x: peers.map((p) => p[x]), y: peers.map((p) => p[y]),
-      text: peers.map((p) => safe(p.name)), textposition: "top center", hovertemplate: "<b>%{text}</b><br>%{x}, %{y}<extra></extra>", marker: { symbol: "diamond", size: 10, color: colour("peer") } });
+      text: peers.map((p) => safe(p.name)), textposition: peers.map((p) => (right(p[x]) ? "top left" : "top right")), hovertemplate: "<b>%{text}</b><br>%{x}, %{y}<extra></extra>", marker: { symbol: "diamond", size: 10, color: colour("peer") } });
     const shapes = run.limits.flatMap((l) => (l.metric === x ? [{ type: "line", xref: "x", yref: "paper", x0: l.limit, x1: l.limit, y0: 0, y1: 1 }]
       : l.metric === y ? [{ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: l.limit, y1: l.limit }] : []))
       .map((s) => ({ ...s, line: { color: colour("warn"), width: 1.5, dash: "dash" } }));
-    plot("front", traces, { xaxis: axis(axisTitle(x)), yaxis: axis(axisTitle(y), y === "accuracy" ? { tickformat: ".1%" } : {}), shapes, hovermode: "closest" });
+    const scaled = (m, key) => axis(axisTitle(m), m === "accuracy" ? { tickformat: ".1%" } : wide(m, traces.flatMap((t) => t[key])) ? { type: "log" } : {});
+    plot("front", traces, { xaxis: scaled(x, "x"), yaxis: scaled(y, "y"), shapes, hovermode: "closest" });
     if ($("front").on && !$("front").dataset.bound) {
       $("front").dataset.bound = "yes";
       $("front").on("plotly_click", (e) => { const t = e.points[0].customdata; if (known(t)) choose(t); });
     }
     const n = run.images.validation;
     $("front-note").textContent = (traces.length ? "" : "No trial is completed yet. ")
-      + (n ? `Bars: 95 % intervals; of accuracies from ${n} validation images, of latencies from the measurement. ` : "Bars: the latency's 95 % interval. ")
+      + (n ? `Bars: 95 % intervals; of accuracies from ${n} validation images${judged.some((t) => known(t.latency_low)) ? ", of latencies from the measurement" : ""}. ` : "Bars: the latency's 95 % interval. ")
       + (run.run.same_size ? "" : "Accuracy is the trained proxy's, latency, parameters and multiply-adds are the deployed network's. ")
       + (run.limits.length ? `Limits (dashed): ${run.limits.map((l) => l.text).join(", ")}.` : "");
   }
@@ -86,7 +90,7 @@
     const traces = kinds.filter(([, key]) => phases.some((p) => run.spending[p][key] > 0)).map(([name, key, tone]) => ({ name, type: "bar", orientation: "h", y: phases.map((p) => PHASE[p] ?? safe(p)),
       x: phases.map((p) => run.spending[p][key]), marker: { color: colour(tone) }, hovertemplate: `${name}: %{x:.3s} s<extra></extra>` }));
     plot("spent", traces, { barmode: "stack", xaxis: axis("device seconds"), yaxis: axis("", { automargin: true }), showlegend: true });
-    const asked = run.budget.map((b) => `${+b.spent.toPrecision(3)} of ${b.asked}${b.unit}`).join(", ");
+    const asked = run.budget.map((b) => `${+b.spent.toPrecision(3)} of ${b.asked} ${b.unit}`).join(", ");
     $("spent-note").textContent = `Budget: ${asked}. ` + phases.map((p) => { const s = run.spending[p]; return `${PHASE[p] ?? p}: ${plural(s.trials, "trial")}, ${s.duplicate} recognised as known (cost nothing), ${s.failed} failed, ${s.stopped} stopped early`; }).join("; ") + ".";
   }
 
@@ -98,7 +102,7 @@
     ], { xaxis: axis("share of the variance that the decision alone explains", { tickformat: ".0%", rangemode: "tozero" }), yaxis: axis("", { automargin: true }), height: 130 + 19 * rows.length });
     $("matter").style.height = rows.length ? `${130 + 19 * rows.length}px` : "";
     const above = rows.filter((r) => r.importance > r.chance).length;
-    $("matter-note").textContent = rows.length ? `${above ? `${above} of the ${rows.length} shown are` : "None of those shown is"} beyond what chance alone showed in 20 shuffles of the results (red marks); the others (grey) say nothing. The trials were chosen by the search, not at random: this tells what went with good results here, not what causes them.`
+    $("matter-note").textContent = rows.length ? `${above ? `${above} of the ${rows.length} shown ${above === 1 ? "is" : "are"} beyond what chance alone showed in 20 shuffles of the results (red marks); the others (grey) say nothing.` : "None of those shown is beyond what chance alone showed in 20 shuffles of the results (red marks): they say nothing."} The trials were chosen by the search, not at random: this tells what went with good results here, not what causes them.`
       : "Too few completed trials, or all equal: at least 10 are needed.";
   }
 
@@ -106,7 +110,7 @@
     const trials = run.trials.filter((t) => Array.isArray(t.curve) && t.curve.length > 1).slice(-300);
     const traces = trials.map((t) => ({ type: "scatter", mode: "lines", showlegend: false, x: t.curve.map((_, i) => i + 1), y: t.curve, customdata: t.curve.map(() => t.trial),
       line: { color: colour(t.front ? "front" : t.state === "stopped" ? "peer" : "search"), width: t.front ? 2.2 : 1 }, opacity: t.front ? 1 : 0.35, hovertemplate: `trial ${t.trial}, epoch %{x}: %{y:.2%}<extra></extra>` }));
-    plot("curves", traces, { xaxis: axis("epoch"), yaxis: axis("validation accuracy", { tickformat: ".0%" }), hovermode: "closest" });
+    plot("curves", traces, { xaxis: axis("epoch", trials.every((t) => t.curve.length < 12) ? { dtick: 1 } : { tickformat: "d" }), yaxis: axis("validation accuracy", { tickformat: ".0%" }), hovermode: "closest" });
     $("curves-note").textContent = traces.length ? "Red: the front; yellow: stopped early." : "Every trial was trained for one epoch, or none has ended: there are no curves.";
   }
 
@@ -127,7 +131,7 @@
       const t = element("table");
       table(t, ["trial", "proxy", "final validation", "final test"], run.final.trials.map((r) => [r.trial, percent(r.proxy_accuracy), percent(r.accuracy), percent(r.test_accuracy)]));
       parts.push(t);
-      para(known(run.final.rank_correlation) ? `Rank correlation of proxy and final (Kendall's tau): ${run.final.rank_correlation.toFixed(2)} over ${plural(run.final.trials.length, "network")}.` : "Too few final trainings for a rank correlation.");
+      para(known(run.final.rank_correlation) ? `Do proxy and final training order these networks alike? Rank correlation (Kendall's tau): ${run.final.rank_text}. 1 is the same order, 0 is chance.` : "Too few final trainings, or all equal: no rank correlation of proxy and final can be told (three are needed).");
     }
     $("noise").replaceChildren(...parts);
   }
@@ -200,7 +204,7 @@
     $("about").textContent = `${r.space} on ${r.data}; budget ${r.budget}; strategy ${r.strategy}; seed ${r.seed}. ${r.source}`;
     const cards = [[c.completed, "completed"], [run.front.length, "on the front"], [c.failed, "failed"], [c.stopped, "stopped early"], [c.duplicate, "recognised duplicates"]];
     if (c.running) cards.push([c.running, "running"]);
-    if (best) cards.unshift([percent(best.metrics.accuracy) + (known(best.accuracy_error) ? ` ± ${percent(1.96 * best.accuracy_error, 1)}` : ""), `best: trial ${best.trial}` + (known(best.metrics.latency) ? `, ${show("latency", best.metrics.latency)}` : "")]);
+    if (best) cards.unshift([percent(best.metrics.accuracy) + (known(best.accuracy_error) ? ` ± ${percent(1.96 * best.accuracy_error, 1)}` : ""), `best on validation: trial ${best.trial}` + (known(best.metrics.latency) ? `, ${show("latency", best.metrics.latency)}` : "")]);
     $("cards").replaceChildren(...cards.map(([n, words]) => { const card = element("div", null, { class: "card" }); card.append(element("b", n), element("span", words)); return card; }));
     $("command").textContent = r.command;
     const flat = (value, path) => (value !== null && typeof value === "object" && !Array.isArray(value) ? Object.entries(value).flatMap(([k, v]) => flat(v, path ? `${path} ${k}` : k)) : [[path, Array.isArray(value) ? value.join(", ") || "none" : String(value)]]);

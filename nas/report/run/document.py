@@ -13,10 +13,11 @@ from nas.ops.plugins import on_command_line
 from nas.report.run.hypervolume import Scale, growth, phase
 from nas.report.run.importance import importance
 from nas.report.run.noise import binomial_error, images_behind
+from nas.search.agreement import agreement
 from nas.search.archive import Archive
 from nas.search.budget import Meter, parse_budget
 from nas.search.config import SearchConfig
-from nas.search.finals import proxy_and_final, rank_correlation
+from nas.search.finals import proxy_and_final
 from nas.search.front import Checks
 from nas.search.objectives import METRICS, front
 from nas.search.study import Record
@@ -157,10 +158,12 @@ def _repeats(records: Sequence[Record], metadata: Mapping[str, Any]) -> list[dic
 
 
 def _final(records: Sequence[Record], checks: Checks) -> dict[str, Any]:
-    """Final trainings beside their proxies, and Kendall's rank correlation of the two."""
+    """Final trainings beside their proxies, Kendall's rank correlation of the two, and how much it says."""
     rows = [{"trial": number, "proxy_accuracy": records[number].metrics.get("accuracy"), "accuracy": figures["val_accuracy"],
              **figures} for number, figures in checks.final.items()]  # fmt: skip
-    return {"trials": rows, "rank_correlation": rank_correlation(proxy_and_final(records, checks.final))}
+    found = agreement(proxy_and_final(records, checks.final))
+    return {"trials": rows, "rank_correlation": found and found.tau, "rank_chance": found and found.chance,
+            "rank_interval": found and found.interval, "rank_text": found and str(found)}  # fmt: skip
 
 
 def _environment(archive: Archive) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nas.search.executors.base import Executor, Failed, Finished, Job, Progress,
 from nas.search.executors.join import join
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.remote import Endpoint, Talk, parse_address, proof, read_token
+from tests.cli.contract import contract
 from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
 
 SLOT = Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(0,))
@@ -89,12 +90,15 @@ def test_a_machine_joins_works_and_leaves(tmp_path):
         assert set(ended) == remote_trials
         assert all("it has left" in end.reason for end in ended.values() if isinstance(end, Failed)), local
         assert len(executor.resources) == 3
-        again = worker(endpoint, "workers=1")
+        again = worker(endpoint, "workers=1", "--json")
         wait(executor, lambda events: any(slot.open and slot.job is None and slot.index for slot in executor._slots))
         assert len(executor.resources) == 3, "it has the slot of one who left"
         assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
     out, err = again.communicate(timeout=20)
-    assert (again.returncode, out) == (0, "")
+    assert again.returncode == 0
+    assert json.loads(out) == {"search": f"127.0.0.1:{endpoint.port}", "slots": 1, "seconds": json.loads(out)["seconds"],
+                               "interrupted": False}  # fmt: skip
+    assert set(json.loads(out)) == contract("JSON of worker")
     assert err.splitlines()[0] == f"joined 127.0.0.1:{endpoint.port} with 1 slot"
     assert "the search has ended" in err.splitlines()[1]
 
