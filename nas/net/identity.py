@@ -1,6 +1,6 @@
 """One canonical name for all spellings of a network.
 
-Two graphs are the same when they differ only in the names of nodes, in the order of the inputs of a sum, in what
+Two graphs are the same when they differ only in the names of nodes, in the order in which a sum is added up, in what
 nothing reads, in doing a weightless operation twice on the same input, or in the order of a concatenation whose
 channels are all mixed afterwards (a relabelling of the next layer's weights). Different networks get different digits,
 unless they are made of the same steps, each with a twin of the same past and the same future.
@@ -9,6 +9,7 @@ unless they are made of the same steps, each with a twin of the same past and th
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 from nas.net.graph import Call, Graph
@@ -29,6 +30,7 @@ class _Step(NamedTuple):
 def identity(graph: Graph) -> str:
     """32 hexadecimal digits that are equal for equal networks."""
     steps, output = _flatten(graph)
+    steps, output = _add_up(steps, output)
     steps, output = _merge(_loosen(steps, output), output)
     past: list[str] = []
     for call, sources, ordered in steps:
@@ -67,6 +69,23 @@ def _flatten(graph: Graph) -> tuple[list[_Step], int]:
         return places[graph.output]
 
     return steps, visit(graph, {name: i for i, (name, _) in enumerate(graph.inputs)})
+
+
+def _add_up(steps: list[_Step], output: int) -> tuple[list[_Step], int]:
+    """Sums of sums as one sum, where nothing else reads the inner one."""
+    readers: list[list[int]] = [[] for _ in steps]
+    for index, step in enumerate(steps):
+        for source in step.sources:
+            readers[source].append(index)
+    places: list[tuple[int, ...]] = []
+    summed: list[_Step] = []
+    for index, (step, read) in enumerate(zip(steps, readers, strict=True)):
+        sources = tuple(chain.from_iterable(places[source] for source in step.sources))
+        inner = len(read) == 1 and index != output and step.call.op == "add" == steps[read[0]].call.op
+        places.append(sources if inner else (len(summed),))
+        if not inner:
+            summed.append(step._replace(sources=sources))
+    return summed, places[output][0]
 
 
 def _loosen(steps: list[_Step], output: int) -> list[_Step]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -87,11 +86,9 @@ BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*
     (BOMB, 1, "expands to too many values"),
 ])  # fmt: skip
 def test_hostile_and_ambiguous_pages_are_refused(text: str, line: int | None, said: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(SpaceError, match=said) as caught:
         read_page(text, "p.yaml")
     assert caught.value.where == ("p.yaml" if line is None else f"p.yaml:{line}")
-    assert time.perf_counter() - start < 5
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
