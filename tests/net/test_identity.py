@@ -39,7 +39,8 @@ SAME: list[tuple[list[Any], list[Any]]] = [
     ([A, {**B, "name": "unread"}, {"op": "relu", "from": "a"}], [A, "relu"]),
     ([A, ["identity", "relu"]], [A, "relu"]),
     ([A, {"repeat": 2, "op": "relu"}], [A, "relu", "relu"]),
-    ([A, B, join("add", "a", "b"), join("add", "j", "a", name="k")], [A, B, join("add", "a", "a"), join("add", "j", "b", name="k")]),
+    ([A, B, join("add", "a", "b"), join("add", "j", "a", name="k")],
+     [A, B, join("add", "a", "a"), join("add", "j", "b", name="k")]),
     # A weightless operation twice on one input is that operation once.
     ([A, "relu", {"op": "relu", "from": "a"}, join("add", "relu", "relu_2")], [A, "relu", join("add", "relu", "relu")]),
     # The classifier's weights can be relabelled.
@@ -58,7 +59,8 @@ DIFFERENT: list[tuple[list[Any], list[Any]]] = [
      [A, "dropout", join("add", "dropout", "dropout")]),
     ([A, B, join("add", "a", "b"), "relu", join("add", "relu", "a", name="k")],
      [A, B, join("add", "a", "a"), "relu", join("add", "relu", "b", name="k")]),
-    ([A, B, join("add", "a", "b"), join("add", "j", "j", name="k")], [A, B, join("add", "a", "b"), join("add", "j", "b", name="k")]),
+    ([A, B, join("add", "a", "b"), join("add", "j", "j", name="k")],
+     [A, B, join("add", "a", "b"), join("add", "j", "b", name="k")]),
     # The order of channels shows: in the result, in a sum, in groups.
     ([A, B, join("concat", "a", "b")], [A, B, join("concat", "b", "a")]),
     ([A, B, join("concat", "a", "b"), join("concat", "b", "b", name="k"), join("add", "j", "k", name="s"), *HEAD],
