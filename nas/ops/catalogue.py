@@ -107,7 +107,7 @@ def register(spec: OpSpec) -> None:
 
 def _known(name: str, names: Iterable[str]) -> str:
     """What to write instead of an unknown name."""
-    return f"{nearest(name, names) or '`nas ops` lists all.'} One of your own needs plugins=FILE.py."
+    return nearest(name, names) or "`nas ops` lists all; one of your own needs plugins=FILE.py."
 
 
 def find(name: str) -> OpSpec:
