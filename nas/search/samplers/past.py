@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.search.samplers.ranking import violation
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
 from nas.space.spec import Scalar
@@ -71,3 +72,23 @@ def unseen(space: SearchSpace, rng: random.Random, taken: Container[Key]) -> Dec
 def same(a: FrozenTrial, b: FrozenTrial) -> bool:
     """Whether these are one finished trial, read twice."""
     return a is b or (a.number, a.values, a.params) == (b.number, b.values, b.params)
+
+
+def informative(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The completed ones that are no copies of others."""
+    return [t for t in trials if t.state == TrialState.COMPLETE and not _copy(t)]
+
+
+def measured(trial: FrozenTrial) -> Mapping[str, float]:
+    """What was measured of a trial without a result: one in flight, or one that was stopped or failed; no copy of another."""
+    told = trial.user_attrs.get("metrics") or trial.user_attrs.get("known")
+    return told if isinstance(told, Mapping) and trial.state != TrialState.COMPLETE and not _copy(trial) else {}
+
+
+def judged(trial: FrozenTrial) -> bool:
+    """Whether it is known if the trial keeps its limits. One that was stopped within them may not have come to a measurement."""
+    return trial.state in (TrialState.COMPLETE, TrialState.FAIL) or violation(trial) > 0
+
+
+def _copy(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("state") == "duplicate")
