@@ -19,7 +19,7 @@ from scipy.special import ndtr
 from nas.search.objectives import nondominated
 from nas.search.samplers.encoding import VIEWS, Bag, Code, matrix
 from nas.search.samplers.gaussian_process import Array, GaussianProcess, Inputs, default, fit, inputs
-from nas.search.samplers.improvement import DRAWS, draws, expected_improvement, pull_in, unwarp, warp
+from nas.search.samplers.improvement import DRAWS, FAR, draws, expected_improvement, pull_in, unwarp, warp
 from nas.search.samplers.ranking import crowding, ranks
 
 WORST = 3.0
@@ -35,12 +35,23 @@ SIZE = 0.5
 0.8 in the tables of benchmarks/tabular.py, and alike in what is published (Ning et al. 2021, arXiv:2008.03064)."""
 
 
+ENOUGH = 100
+"""Trials, the youngest, that the shape of a limit's model is fitted to: that is done for every proposal."""
+
+
 class Point(NamedTuple):
     """An architecture: its encoding, the metrics that are known of it, and what tells its sizes for a model of costs."""
 
     code: Code
     known: Mapping[str, float]
     costs: Callable[[], Bag] = dict
+
+
+class Limit(NamedTuple):
+    """What trials tell of a limit, the youngest first: by how much each is beyond it; 0 or less keeps it."""
+
+    points: list[Point]
+    excess: Array
 
 
 class Beliefs:
@@ -64,7 +75,7 @@ class Beliefs:
         self._costs = self._logs.intersection(self._modelled) if self._several else set()
         self._told = [point for point in told if any(names[k] in point.known for k in self._costs)]
         self._theta: Sequence[Array] = ()
-        self._limits: tuple[list[Point], Array] = ([], np.empty(0))
+        self._limits: Sequence[Limit] = ()
         self.smooth = self._losses
 
     def _log(self, k: int, column: Array) -> Array:
@@ -107,9 +118,9 @@ class Beliefs:
     def _several(self) -> bool:
         return len(self._signs) > 1
 
-    def learn_limits(self, points: Sequence[Point], broken: Array) -> None:
-        """Where trials failed or broke a limit (1) and where not (0)."""
-        self._limits = (list(points), broken)
+    def learn_limits(self, limits: Sequence[Limit]) -> None:
+        """What the trials tell of each limit."""
+        self._limits = [limit for limit in limits if (limit.excess > 0).any()]
 
     def best(self, count: int) -> list[int]:
         """Indices of the best trials; of several objectives by front, then the less crowded.
@@ -165,16 +176,22 @@ class Beliefs:
 
     def _allowed(self, pool: Sequence[Point]) -> Array:
         """The odds that a candidate neither fails nor breaks a limit."""
-        points, broken = self._limits
-        if not broken.any():
-            return np.ones(len(pool))
-        known, share, spread = _inputs([*points, *pool], len(points)), broken.mean(), max(float(broken.std()), 0.1)
-        targets = (broken - share) / spread
-        theta = fit(known, targets, 0.0) if broken.sum() > 2 else default(len(VIEWS))
-        process = GaussianProcess(known, targets, theta, 0.0)
-        mean, deviation = process.predict(len(points), len(points) + len(pool))
-        odds: Array = ndtr(((0.5 - share) / spread - mean) / np.maximum(deviation, 0.1))
+        odds: Array = np.ones(len(pool))
+        for points, excess in self._limits:
+            scores, bound = _around_bound(excess)
+            known = _inputs([*points, *pool], len(points), True)
+            theta = fit(known, scores[:ENOUGH], 0.0) if (excess > 0).sum() > 2 else default(len(VIEWS) + 1)
+            mean, deviation = GaussianProcess(known, scores, theta, 0.0).predict(len(points), len(points) + len(pool))
+            odds = odds * ndtr((bound - mean) / np.maximum(deviation, 0.1))
         return odds
+
+
+def _around_bound(excess: Array) -> tuple[Array, float]:
+    """Excesses of mean 0 and deviation 1, those far from the bound pulled in, and the bound."""
+    far = FAR * float(np.median(np.abs(excess))) or np.inf
+    near = np.clip(excess, -far, far)
+    mean, spread = float(near.mean()), max(float(near.std()), 1e-9)
+    return (near - mean) / spread, -mean / spread
 
 
 def _inputs(points: Sequence[Point], train: int, costs: bool = False) -> Inputs:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Iterable, Mapping
 
+import numpy as np
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.samplers.ranking import violation
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
 from nas.space.spec import Scalar
@@ -85,9 +85,10 @@ def measured(trial: FrozenTrial) -> Mapping[str, float]:
     return told if isinstance(told, Mapping) and trial.state != TrialState.COMPLETE and not _copy(trial) else {}
 
 
-def judged(trial: FrozenTrial) -> bool:
-    """Whether it is known if the trial keeps its limits. One that was stopped within them may not have come to a measurement."""
-    return trial.state in (TrialState.COMPLETE, TrialState.FAIL) or violation(trial) > 0
+def slack(violations: Iterable[float]) -> np.ndarray:
+    """By how much a limit is broken (above 0) or kept: as logarithms of metric by limit, where all can be."""
+    table = np.array(list(violations), dtype=float)
+    return np.log1p(table) if (table > -1).all() else table
 
 
 def _copy(trial: FrozenTrial) -> bool:

@@ -16,7 +16,8 @@ What differs:
   a trial's user attributes, a mapping, as :class:`nas.search.study.SearchStudy` stores it);
 - trials in flight count as if they had come out as predicted, so that asking again for the next worker gives another one;
 - an architecture that was tried is not proposed again, nor under another spelling (of those that the model has learnt from);
-- trials that failed or broke a limit teach one more model where not to look.
+- one more model for failing and one for each limit say where not to look: the latter learn by how much a limit was broken
+  or kept, also from trials that were stopped for it before any training.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import UsageError
 from nas.search.objectives import nondominated
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.beliefs import Beliefs, Point
+from nas.search.samplers.beliefs import Beliefs, Limit, Point
 from nas.search.samplers.encoding import MEMORY, Coded, Coder
 from nas.search.samplers.gaussian_process import Array
-from nas.search.samplers.past import informative, judged, measured
+from nas.search.samplers.past import informative, measured, slack
 from nas.search.samplers.ranking import losses, order, violation
 from nas.search.vary import redraw
 from nas.space.decide import Decisions
@@ -97,7 +98,7 @@ class SurrogateSampler(SpaceSampler):
         beliefs, trials = self._beliefs(study, informative(past)) if begun >= self.startup else (None, [])
         if beliefs is None or len(trials) < 2:
             return self._start(study, past, begun, rng)
-        beliefs.learn_limits(*self._limits(past))
+        beliefs.learn_limits(self._limits(past))
         pending = [t for t in past if not t.state.is_finished()]
         taken = self._taken(past, [*trials, *pending])
         pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
@@ -150,14 +151,16 @@ class SurrogateSampler(SpaceSampler):
             done = [done[i] for i in sorted([*best, *rest[-(self.cap - len(best)) :]])]
         return [t for t in done if self._coder(self.decisions(t))]
 
-    def _limits(self, past: Sequence[FrozenTrial]) -> tuple[list[Point], Array]:
-        """Trials that were judged, the youngest, and whether each failed or broke a limit."""
-        ended = [t for t in past if judged(t)][-self.cap :]
-        broken = [t.state == TrialState.FAIL or violation(t) > 0 for t in ended]
-        if not any(broken):
-            return [], np.empty(0)
-        known = [(t, bad) for t, bad in zip(ended, broken, strict=True) if self._coder(self.decisions(t))]
-        return self._points([t for t, _ in known]), np.array([bad for _, bad in known], dtype=float)
+    def _limits(self, past: Sequence[FrozenTrial]) -> list[Limit]:
+        """What the youngest trials tell of failing, and of each limit."""
+        found = ((t, self._coder(self.decisions(t))) for t in [t for t in past if t.state.is_finished()][: -self.cap - 1 : -1])
+        ended = [(t, self._point(coded)) for t, coded in found if coded]
+        failing = [(point, 0.5 if t.state == TrialState.FAIL else -0.5) for t, point in ended if t.state != TrialState.PRUNED]
+        limits = [Limit([point for point, _ in failing], np.array([excess for _, excess in failing]))]
+        for name in dict.fromkeys(name for t, _ in ended for name in t.constraints):
+            judged = [(t, point) for t, point in ended if name in t.constraints]
+            limits.append(Limit([point for _, point in judged], slack(t.constraints[name] for t, _ in judged)))
+        return limits
 
     def _told(self, study: Study) -> list[Point]:
         """Architectures that were measured and have no result, the youngest."""
