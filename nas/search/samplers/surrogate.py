@@ -69,7 +69,8 @@ class SurrogateSampler(SpaceSampler):
 
     ``known``: metrics of an architecture that need neither training nor a measurement (num_params, a table's latency), by
     the names that the study has for its objectives; asked for every candidate. ``history``: the model is fitted to at most
-    so many trials, half of them the best and half the youngest. ``coder``: one to share with others of this space.
+    so many trials, half of them the best and half the youngest; of what was not trained half as many are learnt from.
+    ``coder``: one to share with others of this space.
     Raises UsageError for sizes that cannot be.
     """
 
@@ -153,7 +154,8 @@ class SurrogateSampler(SpaceSampler):
 
     def _limits(self, past: Sequence[FrozenTrial]) -> list[Limit]:
         """What the youngest trials tell of failing, and of each limit."""
-        found = ((t, self._coder(self.decisions(t))) for t in [t for t in past if t.state.is_finished()][: -self.cap - 1 : -1])
+        youngest = [t for t in reversed(past) if t.state.is_finished()][: self.cap // 2]
+        found = ((t, self._coder(self.decisions(t))) for t in youngest)
         ended = [(t, self._point(coded)) for t, coded in found if coded]
         failing = [(point, 0.5 if t.state == TrialState.FAIL else -0.5) for t, point in ended if t.state != TrialState.PRUNED]
         limits = [Limit([point for point, _ in failing], np.array([excess for _, excess in failing]))]
@@ -164,7 +166,8 @@ class SurrogateSampler(SpaceSampler):
 
     def _told(self, study: Study) -> list[Point]:
         """Architectures that were measured and have no result, the youngest."""
-        return self._points([t for t in self._ours(study) if t.state.is_finished() and measured(t)][-self.cap :])
+        ended = [t for t in self._ours(study) if t.state.is_finished() and measured(t)]
+        return self._points(ended[-(self.cap // 2) :])
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
