@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 
 RESULTS = Path("results/benchmarks")
 
-COLOURS = {"auto": "#c0392b", "regularized_evolution": "#2980b9", "Optuna TPE": "#27ae60", "Optuna NSGA-II": "#8e44ad",
-           "Optuna TPE, multivariate, group": "#16a085", "Optuna GP": "#e67e22", "random": "#7f8c8d"}  # fmt: skip
+COLOURS = {"auto": "#c0392b", "auto, latency modelled": "#f1948a", "regularized_evolution": "#2980b9",
+           "Optuna TPE": "#27ae60", "Optuna NSGA-II": "#8e44ad", "Optuna TPE, multivariate, group": "#16a085",
+           "Optuna GP": "#e67e22", "random": "#7f8c8d"}  # fmt: skip
 
 
 def panels(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

@@ -1,9 +1,10 @@
 """Search strategies on measured tables: what each finds after so many distinct evaluations, all on the same observations.
 
 A strategy sees one training's validation accuracy an architecture, drawn by the seed; it is scored by mean test accuracy,
-which it never sees. An architecture that is proposed again is answered from memory and costs nothing. Latency is known
-before training: ``auto`` takes it as known for every candidate; the other strategies, as their interface has it, see it
-with the accuracy. Simulated workers are asynchronous: a training takes the table's seconds, and the first to end is told first.
+which it never sees. An architecture that is proposed again is answered from memory and costs nothing. Two arms of ``auto``
+with latency: ``auto`` is told the latency of every candidate that it considers, as where a table or a predictor has it;
+``auto, latency modelled`` learns it from the evaluated ones alone, as a search that measures has it, and as the other
+strategies have it. Simulated workers are asynchronous: a training takes the table's seconds, and the first to end is told first.
 
 Every (table, device, workers, strategy, seed) is a cell: finished ones are kept in a CSV file and not run again, so a run
 can be interrupted, and seeds be added.
@@ -67,16 +68,18 @@ PEERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 """As a user calls them: one ``trial.suggest_categorical`` for every decision."""
 
-STRATEGIES = ("auto", *OURS, *PEERS)
+MODELLED = "auto, latency modelled"
+STRATEGIES = ("auto", MODELLED, *OURS, *PEERS)
 
 
 def sampler_of(name: str, problem: Problem) -> BaseSampler:
-    """The strategy by name: ours, a peer, or ``auto`` (the surrogate, with latency known before training)."""
+    """The strategy by name: ours, a peer, or ``auto`` (the surrogate, with latency known before training or modelled)."""
     if name in PEERS:
         return PEERS[name](problem.seed)
     table = problem.table
-    if name == "auto":
-        known = (lambda architecture: problem.known(architecture.decisions)) if problem.device else None
+    if name in ("auto", MODELLED):
+        told = problem.device and name == "auto"
+        known = (lambda architecture: problem.known(architecture.decisions)) if told else None
         return SurrogateSampler(table.space, seed=problem.seed, known=known, coder=table.coder)
     return OURS[name](table.space, seed=problem.seed, **SIZES.get(name, {}))
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import plot_tabular, tables, tabular
 from benchmarks.tables import TABLES, accel_nasbench, committed, dominated, nas_bench_201
-from benchmarks.tabular import STRATEGIES, Problem, read, replay, sampler_of, summary
+from benchmarks.tabular import MODELLED, STRATEGIES, Problem, read, replay, sampler_of, summary
 from nas.net.lower import lower
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -66,6 +66,14 @@ def test_auto_beats_random_search_on_two_objectives(table):
     ours = curve(Problem(table, 0, "pixel3"), "auto", 50)[50]
     chance = [curve(Problem(table, seed, "pixel3"), "random", 200)[200] for seed in range(3)]
     assert ours > np.mean(chance)
+
+
+@pytest.mark.parametrize(("name", "everywhere"), [("auto", True), (MODELLED, False)])
+def test_an_arm_that_models_latency_is_told_it_of_what_was_evaluated_alone(table, monkeypatch, name, everywhere):
+    asked, known = [], Problem.known
+    monkeypatch.setattr(Problem, "known", lambda self, decisions: asked.append(1) or known(self, decisions))
+    assert curve(Problem(table, 0, "pixel3"), name, 20)[20] > 0.3
+    assert (len(asked) > 100) == everywhere
 
 
 def test_many_workers_finish_in_less_time(table):

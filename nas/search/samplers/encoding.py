@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.errors import NasError
+from nas.measure.features import features_of
 from nas.net.graph import Call, Graph, Node
 from nas.net.lower import lower
 from nas.space.decide import Decisions
@@ -84,6 +85,7 @@ class Coder:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self._known: dict[Hashable, Coded | None] = {}
+        self._costs: dict[Hashable, Bag] = {}
 
     def __call__(self, decisions: Decisions) -> Coded | None:
         """None where there is no such architecture: decisions that are missing or not the space's, or shapes that clash."""
@@ -99,6 +101,15 @@ class Coder:
             except NasError:
                 self._known[key] = None
         return self._known[key]
+
+    def costs(self, decisions: Decisions) -> Bag:
+        """Sizes by kind of operation and by resolution, for a model of costs: as much work again as the encoding."""
+        key = tuple(decisions.items())
+        if key not in self._costs:
+            if len(self._costs) >= MEMORY:
+                self._costs.clear()
+            self._costs[key] = features_of(lower(self.space.architecture(decisions)))
+        return self._costs[key]
 
 
 def matrix(bags: Sequence[Mapping[str, float]]) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 
+import numpy as np
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -71,3 +72,24 @@ def unseen(space: SearchSpace, rng: random.Random, taken: Container[Key]) -> Dec
 def same(a: FrozenTrial, b: FrozenTrial) -> bool:
     """Whether these are one finished trial, read twice."""
     return a is b or (a.number, a.values, a.params) == (b.number, b.values, b.params)
+
+
+def informative(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The completed ones that are no copies of others."""
+    return [t for t in trials if t.state == TrialState.COMPLETE and not _copy(t)]
+
+
+def measured(trial: FrozenTrial) -> Mapping[str, float]:
+    """What was measured of a trial without a result: one in flight, or one that was stopped or failed; no copy of another."""
+    told = trial.user_attrs.get("metrics") or trial.user_attrs.get("known")
+    return told if isinstance(told, Mapping) and trial.state != TrialState.COMPLETE and not _copy(trial) else {}
+
+
+def slack(violations: Iterable[float]) -> np.ndarray:
+    """By how much a limit is broken (above 0) or kept: as logarithms of metric by limit, where all can be."""
+    table = np.array(list(violations), dtype=float)
+    return np.log1p(table) if (table > -1).all() else table
+
+
+def _copy(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("state") == "duplicate")

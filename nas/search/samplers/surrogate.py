@@ -10,11 +10,14 @@ What differs:
   random ones, and the model has a trend in size (of use above all to many workers, who ask before any trial has ended);
 - the best is what the model holds to be best: a lucky training does not mislead, and :meth:`SurrogateSampler.recommend`
   gives that one as the result;
-- several objectives: expected growth of the hypervolume; a metric that is ``known`` without training is not modelled
-  (one that is not, such as latency that is only told with the result, is: its logarithm);
+- several objectives: expected growth of the hypervolume; a metric that is ``known`` without training is not modelled;
+- a cost that only a measurement tells, such as latency beside accuracy, is modelled as what it is (:mod:`.beliefs`), with the
+  measurements of all trials: those in flight, and those that were stopped or failed after it (``metrics`` or ``known`` among
+  a trial's user attributes, a mapping, as :class:`nas.search.study.SearchStudy` stores it);
 - trials in flight count as if they had come out as predicted, so that asking again for the next worker gives another one;
 - an architecture that was tried is not proposed again, nor under another spelling (of those that the model has learnt from);
-- trials that failed or broke a limit teach one more model where not to look.
+- one more model for failing and one for each limit say where not to look: the latter learn by how much a limit was broken
+  or kept, also from trials that were stopped for it before any training.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -31,9 +35,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import UsageError
 from nas.search.objectives import nondominated
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.beliefs import Beliefs, Point
+from nas.search.samplers.beliefs import Beliefs, Limit, Point
 from nas.search.samplers.encoding import MEMORY, Coded, Coder
 from nas.search.samplers.gaussian_process import Array
+from nas.search.samplers.past import informative, measured, slack
 from nas.search.samplers.ranking import losses, order, violation
 from nas.search.vary import redraw
 from nas.space.decide import Decisions
@@ -62,9 +67,11 @@ KEPT = 8
 class SurrogateSampler(SpaceSampler):
     """``startup`` random trials, then those of the greatest expected improvement among ``candidates``.
 
-    ``known``: metrics of an architecture that need no training (latency, num_params), by the names that the study has for
-    its objectives; asked for every candidate. ``history``: the model is fitted to at most so many trials, half of them the
-    best and half the youngest. ``coder``: one to share with others of this space. Raises UsageError for sizes that cannot be.
+    ``known``: metrics of an architecture that need neither training nor a measurement (num_params, a table's latency), by
+    the names that the study has for its objectives; asked for every candidate. ``history``: the model is fitted to at most
+    so many trials, half of them the best and half the youngest; of what was not trained half as many are learnt from.
+    ``coder``: one to share with others of this space.
+    Raises UsageError for sizes that cannot be.
     """
 
     def __init__(
@@ -80,7 +87,7 @@ class SurrogateSampler(SpaceSampler):
         # These only save time: what is missing here is made again from the study.
         self._coder = coder or Coder(space)
         self._known: dict[Hashable, Mapping[str, float]] = {}
-        self._fits: dict[Hashable, Array] = {}
+        self._fits: dict[Hashable, list[Array]] = {}
         self._free = [key for key, known in self.flat.items() if not known.single()]
         self._independent = bool(self._free) and not any(decision.below for decision in space.plan)
 
@@ -89,10 +96,10 @@ class SurrogateSampler(SpaceSampler):
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         past = self._ours(study, but=trial.number)
         begun = sum(t.state != TrialState.FAIL for t in past)
-        beliefs, trials = self._beliefs(study, _informative(past)) if begun >= self.startup else (None, [])
+        beliefs, trials = self._beliefs(study, informative(past)) if begun >= self.startup else (None, [])
         if beliefs is None or len(trials) < 2:
             return self._start(study, past, begun, rng)
-        beliefs.learn_limits(*self._limits(past))
+        beliefs.learn_limits(self._limits(past))
         pending = [t for t in past if not t.state.is_finished()]
         taken = self._taken(past, [*trials, *pending])
         pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
@@ -104,7 +111,7 @@ class SurrogateSampler(SpaceSampler):
     def recommend(self, study: Study) -> list[int]:
         """Numbers of the trials to take: the one that the model holds to be the best; of several objectives, those on the
         front of what the model holds them for, or of what was seen. Those that break a limit least."""
-        done = _informative(self._ours(study))
+        done = informative(self._ours(study))
         least = min((violation(t) for t in done), default=0.0)
         done = [t for t in done if violation(t) <= least]
         beliefs, trials = self._beliefs(study, done) if len(done) >= self.startup else (None, done)
@@ -120,8 +127,8 @@ class SurrogateSampler(SpaceSampler):
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
         first = losses(done[: self.startup], study.directions)
 
-        def of(trials: Sequence[FrozenTrial]) -> Beliefs:
-            return Beliefs(self._points(trials), losses(trials, study.directions), first, names, signs)
+        def of(trials: Sequence[FrozenTrial], told: Sequence[Point] = ()) -> Beliefs:
+            return Beliefs(self._points(trials), losses(trials, study.directions), first, names, signs, told)
 
         trials = self._selected(done, study)
         if len(trials) < 2:
@@ -132,7 +139,7 @@ class SurrogateSampler(SpaceSampler):
             if len(self._fits) >= 64:
                 self._fits.clear()
             self._fits[key] = of(base if len(base) > 1 else trials).fit()
-        beliefs = of(trials)
+        beliefs = of(trials, self._told(study) if len(names) > 1 else [])
         beliefs.smoothen(self._fits[key])
         return beliefs, trials
 
@@ -145,14 +152,22 @@ class SurrogateSampler(SpaceSampler):
             done = [done[i] for i in sorted([*best, *rest[-(self.cap - len(best)) :]])]
         return [t for t in done if self._coder(self.decisions(t))]
 
-    def _limits(self, past: Sequence[FrozenTrial]) -> tuple[list[Point], Array]:
-        """Finished trials, the youngest, and whether each failed or broke a limit."""
-        ended = [t for t in past if t.state in (TrialState.COMPLETE, TrialState.FAIL)][-self.cap :]
-        broken = [t.state == TrialState.FAIL or violation(t) > 0 for t in ended]
-        if not any(broken):
-            return [], np.empty(0)
-        known = [(t, bad) for t, bad in zip(ended, broken, strict=True) if self._coder(self.decisions(t))]
-        return self._points([t for t, _ in known]), np.array([bad for _, bad in known], dtype=float)
+    def _limits(self, past: Sequence[FrozenTrial]) -> list[Limit]:
+        """What the youngest trials tell of failing, and of each limit."""
+        youngest = [t for t in reversed(past) if t.state.is_finished()][: self.cap // 2]
+        found = ((t, self._coder(self.decisions(t))) for t in youngest)
+        ended = [(t, self._point(coded)) for t, coded in found if coded]
+        failing = [(point, 0.5 if t.state == TrialState.FAIL else -0.5) for t, point in ended if t.state != TrialState.PRUNED]
+        limits = [Limit([point for point, _ in failing], np.array([excess for _, excess in failing]))]
+        for name in dict.fromkeys(name for t, _ in ended for name in t.constraints):
+            judged = [(t, point) for t, point in ended if name in t.constraints]
+            limits.append(Limit([point for _, point in judged], slack(t.constraints[name] for t, _ in judged)))
+        return limits
+
+    def _told(self, study: Study) -> list[Point]:
+        """Architectures that were measured and have no result, the youngest."""
+        ended = [t for t in self._ours(study) if t.state.is_finished() and measured(t)]
+        return self._points(ended[-(self.cap // 2) :])
 
     # -- candidates --------------------------------------------------------------------------------------------------
 
@@ -230,7 +245,7 @@ class SurrogateSampler(SpaceSampler):
     def _name(self, coded: Coded) -> Hashable:
         """What makes an architecture another one: its name; and where a spelling costs more (as on a device that
         computes what nothing reads), what it costs."""
-        return coded.name, *sorted(self._point(coded).known.items())
+        return coded.name, *sorted(self._known_of(coded).items())
 
     def _taken(self, trials: Sequence[FrozenTrial], near: Sequence[FrozenTrial]) -> set[Hashable]:
         """The trials' decisions; of those ``near`` also the names, for which they have to be encoded."""
@@ -242,18 +257,22 @@ class SurrogateSampler(SpaceSampler):
 
     def _points(self, many: Sequence[FrozenTrial] | Sequence[Coded]) -> list[Point]:
         """The architectures as the model sees them; trials that are none are left out."""
-        found = (one if isinstance(one, Coded) else self._coder(self.decisions(one)) for one in many)
-        return [self._point(coded) for coded in found if coded]
+        found = ((one, {}) if isinstance(one, Coded) else (self._coder(self.decisions(one)), measured(one)) for one in many)
+        return [self._point(coded, told) for coded, told in found if coded]
 
-    def _point(self, coded: Coded) -> Point:
+    def _point(self, coded: Coded, told: Mapping[str, float] | None = None) -> Point:
+        """``told``: what was measured of it."""
+        return Point(coded.code, {**(told or {}), **self._known_of(coded)}, partial(self._coder.costs, coded.decisions))
+
+    def _known_of(self, coded: Coded) -> Mapping[str, float]:
         if self._ask is None:
-            return Point(coded.code, {})
+            return {}
         key = tuple(coded.decisions.items())
         if key not in self._known:
             if len(self._known) >= MEMORY:
                 self._known.clear()
             self._known[key] = dict(self._ask(self.space.architecture(coded.decisions)))
-        return Point(coded.code, self._known[key])
+        return self._known[key]
 
     def _ours(self, study: Study, but: int | None = None) -> list[FrozenTrial]:
         """The trials that have decisions of this space."""
@@ -263,11 +282,6 @@ class SurrogateSampler(SpaceSampler):
 
 def _spelling(decisions: Decisions) -> Hashable:
     return frozenset(decisions.items())
-
-
-def _informative(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The completed ones that are no copies of others."""
-    return [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("state") != "duplicate"]
 
 
 def _milestone(count: int, first: int) -> int:
