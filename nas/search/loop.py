@@ -373,6 +373,7 @@ class SearchLoop:
             return self._end(candidate, "stopped", reason=broken)
         if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.ledger.front.members], self.study.objectives):
             return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
+        self.study.note(candidate.number, known=dict(candidate.metrics))  # strategies learn from it while it is trained
         self.ready.append(candidate)
 
     def _pause(self, candidate: Candidate, halving: Halving) -> None:

@@ -49,8 +49,8 @@ def pull_in(losses: Array) -> tuple[Array, Callable[[Array], Array]]:
     """Losses of mean 0 and deviation 1, those far from the median pulled in; and what makes losses of such numbers again.
 
     For logarithms of costs, which are nearly sums over operations where ranks are not: but for the few networks that compute
-    next to nothing. Against normal scores, with the view of sizes: an error smaller by 15 to 60 % after 20, 50 and 100 random
-    architectures for most devices of benchmarks/tables.py (greater for none).
+    next to nothing. Against normal scores, with the view of sizes: an error smaller by 10 to 45 % after 20, 50 and 100 random
+    architectures in most settings of benchmarks/tables.py.
     """
     middle = np.median(losses)
     far = FAR * 1.4826 * float(np.median(np.abs(losses - middle))) or np.inf
