@@ -9,7 +9,7 @@ from nas.errors import MeasureError, nearest
 from nas.measure.conditions import DTYPES, Options
 from nas.measure.latency import Latency
 from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
-from nas.measure.protocol import Limits
+from nas.measure.protocol import Between, Limits
 from nas.measure.reference import Anchors
 from nas.measure.target import WAIT_S, is_remote, measure_both
 from nas.net.build import build
@@ -31,9 +31,9 @@ class Figures(NamedTuple):
 
 def measure_metrics(
     target: str, network: Graph, wanted: Collection[str] = ("latency",), *, limits: Limits | None = None,
-    anchors: Anchors | None = None, wait_s: float = WAIT_S, **options: Unpack[Options],
+    anchors: Anchors | None = None, wait_s: float = WAIT_S, between: Between = bool, **options: Unpack[Options],
 ) -> Figures:  # fmt: skip
-    """Measure once, by :func:`nas.measure.target.measure_at`, and tell all of ``wanted``.
+    """Measure once, by :func:`nas.measure.target.measure_both`, and tell all of ``wanted``.
 
     ``memory`` is counted by torch's allocator on this machine's CUDA devices, for the eager network; elsewhere it is
     what the weights and the tensors between operations amount to (:func:`nas.measure.memory.activation_bytes`).
@@ -43,7 +43,7 @@ def measure_metrics(
         if name not in METRICS:
             raise MeasureError("unknown metric", expected=", ".join(METRICS), got=name, hint=nearest(name, METRICS))
     latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
-                                   **options)  # fmt: skip
+                                   between=between, **options)  # fmt: skip
     values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
     if "memory" in wanted or "weight_bytes" in wanted:
         values |= _memory(target, network, latency)

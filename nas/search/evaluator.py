@@ -38,6 +38,9 @@ from nas.train.shared import open_shared
 MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
 """A refused measurement (a busy machine) is tried again after a pause; then the job says that it was refused."""
 
+ASK_EVERY_S = 0.5
+"""Seconds between two looks of a measurement at whether it is to stop. Each is a message to the driver."""
+
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training between two checkpoints of a candidate, so that writing them costs little."""
 
@@ -69,8 +72,8 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
     Its ``stage`` is ``{"do": "measure"}`` or ``{"do": "train", "epochs": N}``: train until N epochs of the recipe are done,
     from the checkpoint on where there is one; or ``{"do": "final"}``, see :func:`finish`. Reports what is known so far; a
-    true answer ends the job after that epoch. Returns ``metrics``, details under their own names, and ``stopped`` or
-    ``refused`` when it was ended or could not be.
+    true answer ends the job after that epoch, or a measurement between two of its runs. Returns ``metrics``, details under
+    their own names, and ``stopped`` or ``refused`` when it was ended or could not be.
     """
     load_plugins(payload["plugins"])
     architecture = Architecture(parse_page(payload["page"]))
@@ -82,6 +85,10 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return train(architecture, payload, report)
 
 
+class StopMeasuring(Exception):
+    """Raised between the runs of a measurement that is to stop."""
+
+
 def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Latency of the deployed network, with random weights (they do not change it; denormals are flushed).
 
@@ -90,11 +97,23 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
     start = time.perf_counter()
     how = payload["measure"]
     graph = lower(architecture, size_of(payload["deploy"]))
+    asked = start
+
+    def between() -> None:
+        nonlocal asked
+        if (now := time.perf_counter()) - asked >= ASK_EVERY_S:
+            asked = now
+            if report({}):
+                raise StopMeasuring
+
     for attempt in range(MEASURE_ATTEMPTS):
         try:
             latency, metrics = measure_metrics(how["target"], graph, how["metrics"], batch=how["batch"], threads=how["threads"],
-                                               runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
+                                               runtime=how["runtime"], anchors=Anchors(how["anchors"]),
+                                               between=between)  # fmt: skip
             break
+        except StopMeasuring:
+            return {"stopped": True}
         except MeasureError as error:
             if report({"refused": attempt + 1}):
                 return {"stopped": True}
