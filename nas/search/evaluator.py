@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError
 from nas.measure.device import find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
@@ -167,10 +167,10 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
     """The final training of a found network at deployed size, in the stage's ``folder``, within its ``seconds``.
 
     Stopped with less than :data:`ENOUGH` of its epochs, it can be gone on with. The only job that reads the test split: once,
-    by the weights that are kept.
+    by the weights that are kept; where only the workers' copy of the data is, the driver does.
     """
     stage, device = payload["stage"], payload["data"]["device"]
-    data = load_data(payload["data"]["source"], seed=payload["data"]["seed"]).to(device)
+    data = whole_dataset(payload["data"]).to(device)
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
         done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}
@@ -183,6 +183,16 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
         return {"stopped": True}
     told = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
     return {"metrics": {}, **{word: result.metrics[word] for word in told}}
+
+
+def whole_dataset(words: Mapping[str, Any]) -> Dataset:
+    """The data set with its test split; where its source is not on this machine, the sealed copy that travelled here."""
+    try:
+        return load_data(words["source"], seed=words["seed"])
+    except DataError:
+        if words["shared"] is None:
+            raise
+        return open_shared(Path(words["shared"]))
 
 
 def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path,

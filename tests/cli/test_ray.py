@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nas.search.final import FILES
 from tests.cli.driver import ROOT, begin, nas, rows, wait_until
 from tests.cli.test_faults import check_after_resume, stored
 from tests.ops.plugins import MY_OPS
@@ -126,6 +127,25 @@ def test_a_killed_node_costs_its_jobs_and_nothing_is_counted_twice(cluster, slow
     check_after_resume(run, [], 14)
     lost = int(re.search(r"trial (\d+):", line)[1])
     assert Counter(t.state for t in stored(run)[0] if t.number == lost) == {"completed": 1}
+
+
+def test_the_best_is_trained_to_the_end_on_a_node_and_comes_back(cluster, slow_data):
+    """A job's files are copies on its node, this one too: what the driver has afterwards has travelled."""
+    run = slow_data / "results" / "r"
+    done = nas(*words(cluster, "space=many.yaml", "budget=6trials,300s", "epochs=2", "final=1,50%", "recipe=quick", "repeats=0",
+                      "baseline=0", "--json"), cwd=slow_data, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (final,) = document["final"]
+    assert final["trial"] == document["best"]["trial"]
+    assert (final["epochs"], final["weights"]) == (8, "fully trained")
+    assert final["test_accuracy"] > 0.5
+    folder = run / "final" / str(final["trial"])
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {*FILES} - {"checkpoint.pt"}
+    assert (slow_data / final["export"]).exists()
+    assert document["budget"][1]["spent"] <= 300
+    assert not [t for t in stored(run)[0] if t.state == "running"]
+    assert hosts() == []
 
 
 def test_candidates_are_measured_on_the_node_that_target_names(cluster, slow_data):

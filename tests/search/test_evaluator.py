@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.errors import MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError
 from nas.measure.lock import device_lock
 from nas.measure.metrics import measure_metrics
 from nas.measure.protocol import Limits
@@ -25,6 +25,7 @@ from nas.search.start import payload_of
 from nas.space.unparse import to_page
 from nas.train.checkpoint import load_weights, save_weights
 from nas.train.data import load_data
+from nas.train.shared import share
 from tests.search.executors.contract import ends, wait
 from tests.search.fakes import MANY, settled, space_of
 
@@ -199,6 +200,19 @@ def test_a_stop_reaches_a_worker_that_measures(payload, monkeypatch, tmp_path):
         end = ends(wait(executor, ends))[1]
         assert isinstance(end, Finished)
         assert end.result == {"stopped": True}
+
+
+def test_a_final_training_takes_the_copy_that_travelled_where_the_source_is_not(tmp_path, data):
+    whole = load_data(str(data), seed=0)
+    words = {"source": str(data), "seed": 0, "shared": str(share(whole, tmp_path / "shared"))}
+    here = evaluator.whole_dataset(words)
+    elsewhere = evaluator.whole_dataset({**words, "source": str(tmp_path / "no.npz")})
+    assert here.fingerprint == elsewhere.fingerprint == whole.fingerprint
+    assert len(here.test()) == len(whole.test())
+    with pytest.raises(DataError, match="sealed"):
+        elsewhere.test()
+    with pytest.raises(DataError, match=r"no\.npz"):
+        evaluator.whole_dataset({**words, "source": str(tmp_path / "no.npz"), "shared": None})
 
 
 def test_damaged_weights_are_told(tmp_path, architecture):
