@@ -381,8 +381,8 @@ def main() -> None:
                 row = {"fault": name, "failures": f"did not end as it should: {error}", "well": False}
             print(json.dumps(row), flush=True)
             table.append(row | conditions())
-    if given.write:
-        write_rows("faults.csv", table)
+            if given.write:  # as far as it has come
+                write_rows("faults.csv", table)
 
 
 if __name__ == "__main__":
