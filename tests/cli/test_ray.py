@@ -132,8 +132,8 @@ def test_a_killed_node_costs_its_jobs_and_nothing_is_counted_twice(cluster, slow
 def test_the_best_is_trained_to_the_end_on_a_node_and_comes_back(cluster, slow_data):
     """A job's files are copies on its node, this one too: what the driver has afterwards has travelled."""
     run = slow_data / "results" / "r"
-    done = nas(*words(cluster, "space=many.yaml", "budget=6trials,300s", "epochs=2", "final=1,50%", "recipe=quick", "repeats=0",
-                      "baseline=0", "--json"), cwd=slow_data, timeout=300)  # fmt: skip
+    done = nas(*words(cluster, "space=many.yaml", "budget=4trials,1h", "epochs=2", "final=1,50%", "recipe=quick", "repeats=0",
+                      "baseline=0", "--json"), cwd=slow_data, timeout=1200)  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     (final,) = document["final"]
@@ -143,7 +143,7 @@ def test_the_best_is_trained_to_the_end_on_a_node_and_comes_back(cluster, slow_d
     folder = run / "final" / str(final["trial"])
     assert {path.name for path in folder.iterdir()} - {".lock"} == {*FILES} - {"checkpoint.pt"}
     assert (slow_data / final["export"]).exists()
-    assert document["budget"][1]["spent"] <= 300
+    assert document["budget"][0]["spent"] == 4
     assert not [t for t in stored(run)[0] if t.state == "running"]
     assert hosts() == []
 
