@@ -288,7 +288,9 @@ def checkpoint_cut(story: Story, moment: float) -> None:
 
 
 def study_spoilt(story: Story, moment: float) -> None:
-    """A line in the middle of the study file is damaged: told with its number; trials.csv can be read; what it says helps."""
+    """A line in the middle of the study file is damaged: told with its number; trials.csv can be read; what it says helps. What
+    the lines after it said of the meter is gone with them, so the meter is not judged."""
+    story.timed = False
     done = nas(*SEARCH, "budget=6trials", "epochs=2", cwd=story.base, timeout=PATIENCE_S)
     study = story.run / "study.log"
     lines = study.read_bytes().splitlines(keepends=True)
