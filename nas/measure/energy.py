@@ -19,6 +19,7 @@ from nas.measure.conditions import Conditions, Model, Options
 from nas.measure.device import find_device, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.onnx import optional
+from nas.measure.protocol import Between
 
 Joules = Callable[[], float]
 """Joules since the counter was made."""
@@ -34,10 +35,11 @@ def energy_counter(device: torch.device) -> Joules:
     return _nvml(device) if device.type == "cuda" else _rapl(POWERCAP)
 
 
-def measure_energy(model: Model, shape: tuple[int, ...], *, device: str = "cpu", **options: Unpack[Options]) -> float:
+def measure_energy(model: Model, shape: tuple[int, ...], *, device: str = "cpu", between: Between = bool,
+                   **options: Unpack[Options]) -> float:  # fmt: skip
     """Joules of one forward pass of a whole batch, under the conditions of :func:`nas.measure.latency.measure_latency`.
 
-    Raises MeasureError where nothing counts energy, or where the counter did not move.
+    ``between`` may end it early. Raises MeasureError where nothing counts energy, or where the counter did not move.
     """
     counter = energy_counter(find_device(device))
     conditions = Conditions.of(device=device, **options)
@@ -48,6 +50,7 @@ def measure_energy(model: Model, shape: tuple[int, ...], *, device: str = "cpu",
         repeats = max(1, round(0.05 / timer(run, 3)[0]))
         runs, start, before = 0, time.perf_counter(), counter()
         while time.perf_counter() - start < SECONDS[conditions.device.type]:
+            between()
             timer(run, repeats)
             runs += repeats
         used = counter() - before

@@ -20,7 +20,7 @@ from nas.errors import MeasureError
 from nas.measure.conditions import Conditions, Model
 from nas.measure.device import Run, Timer, clock_mhz, device_name, quiet
 from nas.measure.fold import fold_batch_norms
-from nas.measure.protocol import Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
+from nas.measure.protocol import Between, Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
 from nas.measure.reference import Anchors
 
 BURST_S = 1e-3
@@ -105,6 +105,7 @@ def measure_latency(
     model: Model, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
     dtype: str = "float32", memory_format: str | None = None, fold_batch_norm: bool = False, graph: bool = False,
     runtime: str = "eager", cores: Sequence[int] | None = None, limits: Limits | None = None, anchors: Anchors | None = None,
+    between: Between = bool,
 ) -> Latency:  # fmt: skip
     """Measure a forward pass of ``model``, the network as it will be deployed, for ``batch`` inputs: (C, H, W) or less.
 
@@ -113,8 +114,9 @@ def measure_latency(
     runs the network, unless said otherwise, and ``contiguous`` in engines that take ONNX;
     ``fold_batch_norm`` folds batch norms into the convolutions before them (of a file it says that they
     were). ``cores`` pins the thread. Measurements that are to be compared share ``anchors``; the default is one record
-    per process. Take ``device_lock`` around the call when others may measure. Raises MeasureError when the conditions do
-    not exist here, when the network does not run, or when the timings are not to be believed.
+    per process. ``between`` may end it early, see :data:`nas.measure.protocol.Between`. Take ``device_lock`` around the
+    call when others may measure. Raises MeasureError when the conditions do not exist here, when the network does not run,
+    or when the timings are not to be believed.
     """
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
@@ -125,9 +127,9 @@ def measure_latency(
     with quiet(conditions.device, threads, cores, engine.inline) as timer:
         net = conditions.prepare(model, input_shape, batch, engine)
         reference = conditions.reference()
-        turn = _turns(timer, reference, net)
+        turn = _turns(timer, reference, net, between)
         if (anchor := anchors.get(conditions.key)) is None:
-            anchor = anchors.record(conditions.key, _calibrate(timer, reference))
+            anchor = anchors.record(conditions.key, _calibrate(timer, reference, between))
         ratio = measure_ratio(turn, limits, anchor)
         mhz = clock_mhz(conditions.device)
     unit = anchor * 1000
@@ -144,7 +146,7 @@ def measure_latency(
     )  # fmt: skip
 
 
-def _turns(timer: Timer, reference: Run, net: Run) -> Turn:
+def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
     """Interleaved bursts of the two, each about ``BURST_S`` long, and before each a run that is not timed.
 
     It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
@@ -153,6 +155,7 @@ def _turns(timer: Timer, reference: Run, net: Run) -> Turn:
     repeats = [_burst(timer, run) for run in (reference, net)]
 
     def turn() -> Pair:
+        between()
         reference()
         first, one = timer(reference, repeats[0])
         net()
@@ -167,9 +170,9 @@ def _burst(timer: Timer, run: Run) -> int:
     return max(1, min(100, round(BURST_S / max(min(timer(run, 1)[0] for _ in range(5)), 1e-9))))
 
 
-def _calibrate(timer: Timer, reference: Run) -> float:
+def _calibrate(timer: Timer, reference: Run, between: Between) -> float:
     """Seconds that the reference takes in quiet times, from pairs of it with itself."""
-    turn = _turns(timer, reference, reference)
+    turn = _turns(timer, reference, reference, between)
     limits = Limits(min_s=CALIBRATION_S, max_s=10 * CALIBRATION_S)
     warm_up(turn, limits.warmup_s)
     if (seconds := quiet_time(sample(turn, limits))) is None:

@@ -45,15 +45,16 @@ def lock_folder() -> Path:
 
 
 @contextmanager
-def device_lock(device: str, timeout_s: float = 600.0, folder: Path | None = None) -> Iterator[None]:
+def device_lock(device: str, timeout_s: float = 600.0, folder: Path | None = None,
+                between: Callable[[], object] = bool) -> Iterator[None]:  # fmt: skip
     """Hold ``device`` (a name such as "cpu" or a GPU's UUID) for this process alone while the block runs.
 
-    Waits up to ``timeout_s`` seconds for measurements and for trainings to pause, then raises MeasureError. A process
-    that dies lets go of its locks.
+    Waits up to ``timeout_s`` seconds for measurements and for trainings to pause, then raises MeasureError; ``between`` is
+    called meanwhile, and what it raises ends the waiting. A process that dies lets go of its locks.
     """
     end, path = time.monotonic() + timeout_s, _path(device, folder)
     with ExitStack() as held:
-        if not all(held.enter_context(_alone(file, end)) for file in (path, _training(path))):
+        if not all(held.enter_context(_alone(file, end, between)) for file in (path, _training(path))):
             raise MeasureError(f"{device} stayed in use by another measurement or training for {timeout_s:g} s", where=str(path),
                                hint="Wait for the other run, or allow a longer wait.")  # fmt: skip
         yield
@@ -96,7 +97,7 @@ def device_shared(device: str, idle: Callable[[], object] | None = None, folder:
 
 
 @contextmanager
-def _alone(path: Path, end: float) -> Iterator[bool]:
+def _alone(path: Path, end: float, between: Callable[[], object]) -> Iterator[bool]:
     """The file locked for this process alone; whether that came about before the ``end``."""
     if sys.platform == "win32":
         lock = FileLock(path)
@@ -110,6 +111,7 @@ def _alone(path: Path, end: float) -> Iterator[bool]:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         while not (locked := _try(file, fcntl.LOCK_EX)) and time.monotonic() < end:
+            between()
             time.sleep(POLL_S)
         yield locked
     finally:

@@ -11,7 +11,7 @@ from nas.measure.device import find_device, lock_name
 from nas.measure.latency import Latency
 from nas.measure.lock import device_lock
 from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
-from nas.measure.protocol import Limits
+from nas.measure.protocol import Between, Limits
 from nas.measure.reference import Anchors
 from nas.measure.target import WAIT_S, is_remote, measure_both
 from nas.net.build import build
@@ -39,7 +39,7 @@ class Figures(NamedTuple):
 
 def measure_metrics(
     target: str, network: Graph, wanted: Collection[str] = ("latency",), *, limits: Limits | None = None,
-    anchors: Anchors | None = None, wait_s: float = WAIT_S, **options: Unpack[Options],
+    anchors: Anchors | None = None, wait_s: float = WAIT_S, between: Between = bool, **options: Unpack[Options],
 ) -> Figures:  # fmt: skip
     """Measure once, by :func:`nas.measure.target.measure_both`, and tell all of ``wanted``; memory alone is not timed.
 
@@ -53,7 +53,7 @@ def measure_metrics(
     latency, values = None, dict[str, float]()
     if TIMED & {*wanted}:
         latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
-                                       **options)  # fmt: skip
+                                       between=between, **options)  # fmt: skip
         values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
         if joules is not None:
             values["energy"] = 1000 * joules / latency.batch

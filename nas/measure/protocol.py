@@ -82,6 +82,8 @@ class Ratio:
 
 Turn = Callable[[], Pair]
 Clock = Callable[[], float]
+Between = Callable[[], object]
+"""Called before every turn, and while a measurement waits for its device; what it raises ends the measurement."""
 
 WARM_WINDOW, WARM_TOLERANCE, CHECK_EVERY = 5, 0.02, 10
 

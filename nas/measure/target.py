@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import asdict
 from typing import Any, NamedTuple, Unpack
 
@@ -18,7 +20,7 @@ from nas.measure.fold import fold_batch_norms
 from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
 from nas.measure.onnx import to_onnx
-from nas.measure.protocol import Limits
+from nas.measure.protocol import Between, Limits
 from nas.measure.reference import Anchors
 from nas.measure.remote import ANSWER_S, Address, connect, remote_status
 from nas.measure.runtime import find_runtime
@@ -28,8 +30,8 @@ from nas.net.graph import Graph
 from nas.net.render import Head, render
 from nas.ops import Shape
 
-WAIT_S = 600.0
-"""How long a measurement waits for its turn on the device."""
+WAIT_S, POLL_S = 600.0, 0.1
+"""How long a measurement waits for its turn on the device; how often ``between`` is called while another machine measures."""
 
 
 class Measured(NamedTuple):
@@ -83,22 +85,26 @@ def measure_at(
 
 def measure_both(
     target: str, network: Graph | nn.Module, shape: Shape | None = None, *, energy: bool = False, limits: Limits | None = None,
-    anchors: Anchors | None = None, wait_s: float = WAIT_S, **options: Unpack[Options],
+    anchors: Anchors | None = None, wait_s: float = WAIT_S, between: Between = bool, **options: Unpack[Options],
 ) -> Measured:  # fmt: skip
-    """As :func:`measure_at`, and the energy as well where ``energy`` asks for it."""
+    """As :func:`measure_at`, and the energy as well where ``energy`` asks for it.
+
+    ``between`` may end it early, see :data:`nas.measure.protocol.Between`.
+    """
     shape = network.inputs[0][1] if isinstance(network, Graph) else shape
     if shape is None:
         raise MeasureError("a module is measured with the shape of its input", got=type(network).__name__)
     if is_remote(target):
-        return _elsewhere(Address.parse(target), network, shape, energy, limits, anchors, wait_s, options)
+        return _elsewhere(Address.parse(target), network, shape, energy, limits, anchors, wait_s, between, options)
     model = build(network) if isinstance(network, Graph) else network
-    with device_lock(lock_name(find_device(target)), timeout_s=wait_s):
-        latency = measure_latency(model, shape, device=target, limits=limits, anchors=anchors, **options)
-        return Measured(latency, measure_energy(model, shape, device=target, **options) if energy else None)
+    with device_lock(lock_name(find_device(target)), timeout_s=wait_s, between=between):
+        latency = measure_latency(model, shape, device=target, limits=limits, anchors=anchors, between=between, **options)
+        joules = measure_energy(model, shape, device=target, between=between, **options) if energy else None
+        return Measured(latency, joules)
 
 
 def _elsewhere(address: Address, network: Graph | nn.Module, shape: Shape, energy: bool, limits: Limits | None,
-               anchors: Anchors | None, wait_s: float, options: Options) -> Measured:  # fmt: skip
+               anchors: Anchors | None, wait_s: float, between: Between, options: Options) -> Measured:  # fmt: skip
     """The unit is ours: quiet times of that machine's reference are kept here, under its address."""
     form, body = exported(network, shape, options)
     prefix = f"{address.text} "
@@ -110,7 +116,7 @@ def _elsewhere(address: Address, network: Graph | nn.Module, shape: Shape, energ
         "reference": {key.removeprefix(prefix): value for key, value in known.items() if key.startswith(prefix)},
         **({"device": address.device} if address.device else {}),
     }  # fmt: skip
-    answer = connect(address).ask(question, body, wait_s + ANSWER_S)
+    answer = _answer(address, question, body, wait_s + ANSWER_S, between)
     if not isinstance(answer.get("latency"), dict) or not isinstance(answer.get("reference"), str):
         raise MeasureError("this is no measuring server", where=address.text, got=", ".join(answer))
     latency, joules = Latency.from_mapping(answer["latency"]), answer.get("energy_j")
@@ -118,6 +124,22 @@ def _elsewhere(address: Address, network: Graph | nn.Module, shape: Shape, energ
         unit = anchors.record(prefix + answer["reference"], latency.reference_ms / 1000)
         latency = latency.in_unit(unit * 1000)
     return Measured(latency, float(joules) if isinstance(joules, int | float) else None)
+
+
+def _answer(address: Address, question: Mapping[str, Any], body: bytes, seconds: float, between: Between) -> dict[str, Any]:
+    """What another machine answers to a thread of its own, which is left to itself when ``between`` raises."""
+    answer = Future[dict[str, Any]]()
+
+    def ask() -> None:
+        try:
+            answer.set_result(connect(address).ask(question, body, seconds))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True, name="measuring elsewhere").start()
+    while not wait([answer], POLL_S).done:
+        between()
+    return answer.result()
 
 
 def exported(network: Graph | nn.Module, shape: Shape, options: Options) -> tuple[str, bytes]:

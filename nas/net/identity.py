@@ -120,11 +120,13 @@ def _merge(steps: list[_Step], output: int) -> tuple[list[_Step], int]:
     places: list[int] = []
     known: dict[tuple[object, ...], int] = {}
     merged: list[_Step] = []
-    for index, (call, old, ordered) in enumerate(steps):
+    for call, old, ordered in steps:
         sources = tuple(places[source] for source in old)
         same = call.num_params == 0 and call.op not in _RANDOM
-        key = (call.op, str(sorted(call.kwargs.items())), sources if ordered else tuple(sorted(sources)))
-        place = known.setdefault(key if same else (index,), len(merged))
+        place = len(merged)
+        if same:
+            key = (call.op, str(sorted(call.kwargs.items())), sources if ordered else tuple(sorted(sources)))
+            place = known.setdefault(key, place)
         if place == len(merged):
             merged.append(_Step(call, sources, ordered))
         places.append(place)

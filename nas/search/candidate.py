@@ -20,8 +20,9 @@ Arm = Literal["search", "baseline"]
 class Candidate:
     """A trial that has begun, as far as its workers have told.
 
-    ``seconds`` that its jobs took which are over, ``since`` when the present one runs; ``trained``: epochs that its
-    checkpoint has; ``waits`` for a promotion; ``lost``: its worker died once already.
+    ``seconds`` that its jobs took which are over, the start of their worker included, and ``work_s`` that they ran;
+    ``since`` when the present one runs; ``trained``: epochs that its checkpoint has; ``waits`` for a promotion; ``lost``: its
+    worker died once already.
     """
 
     record: Record
@@ -34,6 +35,7 @@ class Candidate:
     metrics: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    work_s: float = 0.0
     since: float = 0.0
     device: str = ""
     waits: bool = False

@@ -23,11 +23,13 @@ MEASURED, TRAINED, SEEDS = 30, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A job that is no trial: what it is called, its network, and what its payload says beside the search's own."""
+    """A job that is no trial: what it is called, its network, what its payload says beside the search's own, and the files
+    that it reads and writes."""
 
     name: str
     page: Mapping[str, Any]
     words: Mapping[str, Any]
+    files: tuple[str, ...] = ()
 
 
 def confirm(loop: SearchLoop) -> None:
@@ -147,5 +149,5 @@ def page_of(loop: SearchLoop, record: Record) -> Mapping[str, Any]:
 
 def _job(loop: SearchLoop, number: int, extra: Extra) -> Job:
     checkpoint = str(loop.folder.checkpoint_of(number))
-    return Job(trial=number, timeout=loop.timeout,
+    return Job(trial=number, timeout=loop.timeout, files=(checkpoint, *extra.files),
                payload={**loop.payload, "page": dict(extra.page), "weights": "", "checkpoint": checkpoint, **extra.words})

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError
 from nas.measure.device import find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
@@ -37,6 +37,9 @@ from nas.train.shared import open_shared
 
 MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
 """A refused measurement (a busy machine) is tried again after a pause; then the job says that it was refused."""
+
+ASK_EVERY_S = 0.5
+"""Seconds between two looks of a measurement at whether it is to stop. Each is a message to the driver."""
 
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training between two checkpoints of a candidate, so that writing them costs little."""
@@ -69,8 +72,8 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
     Its ``stage`` is ``{"do": "measure"}`` or ``{"do": "train", "epochs": N}``: train until N epochs of the recipe are done,
     from the checkpoint on where there is one; or ``{"do": "final"}``, see :func:`finish`. Reports what is known so far; a
-    true answer ends the job after that epoch. Returns ``metrics``, details under their own names, and ``stopped`` or
-    ``refused`` when it was ended or could not be.
+    true answer ends the job after that epoch, or a measurement between two of its runs. Returns ``metrics``, details under
+    their own names, and ``stopped`` or ``refused`` when it was ended or could not be.
     """
     load_plugins(payload["plugins"])
     architecture = Architecture(parse_page(payload["page"]))
@@ -82,6 +85,10 @@ def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return train(architecture, payload, report)
 
 
+class StopMeasuring(Exception):
+    """Raised between the runs of a measurement that is to stop."""
+
+
 def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Figures of the deployed network, with random weights (they do not change them; denormals are flushed).
 
@@ -90,11 +97,23 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
     start = time.perf_counter()
     how = payload["measure"]
     graph = lower(architecture, size_of(payload["deploy"]))
+    asked = start
+
+    def between() -> None:
+        nonlocal asked
+        if (now := time.perf_counter()) - asked >= ASK_EVERY_S:
+            asked = now
+            if report({}):
+                raise StopMeasuring
+
     for attempt in range(MEASURE_ATTEMPTS):
         try:
             latency, metrics = measure_metrics(how["target"], graph, how["metrics"], batch=how["batch"], threads=how["threads"],
-                                               runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
+                                               runtime=how["runtime"], anchors=Anchors(how["anchors"]),
+                                               between=between)  # fmt: skip
             break
+        except StopMeasuring:
+            return {"stopped": True}
         except MeasureError as error:
             if report({"refused": attempt + 1}):
                 return {"stopped": True}
@@ -150,11 +169,10 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
     """The final training of a found network at deployed size, in the stage's ``folder``, within its ``seconds``.
 
     Stopped with less than :data:`ENOUGH` of its epochs, it can be gone on with. The only job that reads the test split: once,
-    by the weights that are kept.
+    by the weights that are kept; where only the workers' copy of the data is, the driver does.
     """
     stage, device = payload["stage"], payload["data"]["device"]
-    how = payload["data"]
-    data = load_data(how["source"], seed=how["seed"], image_size=how["image_size"]).to(device)
+    data = whole_dataset(payload["data"]).to(device)
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
         done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}
@@ -167,6 +185,16 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
         return {"stopped": True}
     told = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
     return {"metrics": {}, **{word: result.metrics[word] for word in told}}
+
+
+def whole_dataset(words: Mapping[str, Any]) -> Dataset:
+    """The data set with its test split; where its source is not on this machine, the sealed copy that travelled here."""
+    try:
+        return load_data(words["source"], seed=words["seed"], image_size=words["image_size"])
+    except DataError:
+        if words["shared"] is None:
+            raise
+        return open_shared(Path(words["shared"]))
 
 
 def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path,

@@ -43,6 +43,8 @@ from nas.train.split import Split
 
 PAGE, PLAN, CHECKPOINT, METRICS = "architecture.yaml", "training.yaml", "checkpoint.pt", "metrics.json"
 BEST, LAST = "best.pt", "last.pt"
+FILES = (PAGE, PLAN, CHECKPOINT, METRICS, BEST, LAST)
+"""All that a training keeps in its folder."""
 
 MARGIN = 0.92
 """Share of a time cap that is planned for; the rest is for what no timing of a few batches foresees."""
@@ -82,13 +84,14 @@ def train_final(
     seed: int = 0, device: str = "cpu", epochs: int | None = None, seconds: float | None = None,
     on_epoch: OnEpoch | None = None, enough: float = 1.0, group: Group = ALONE,
 ) -> FinalResult:  # fmt: skip
-    """Train ``architecture`` at ``size`` (what it leaves open is the data's) and keep everything in ``folder``.
+    """Train ``architecture`` at ``size`` (what it leaves open is the data's) and keep everything in ``folder``:
+    :data:`FILES`.
 
     ``epochs`` replaces the recipe's. ``seconds`` is the time there is: a few batches are timed, and where the recipe is too
     long the number of epochs is planned so that its schedule ends in time. The plan is made once; a resumed training keeps
     it. ``on_epoch`` hears of every epoch and may stop after one by returning True; the same call goes on, unless ``enough``
     of the planned epochs were done: then it has come to its end there. The test split is read once, by the best weights at
-    the end; of a sealed data set it is not.
+    the end; where the data set was sealed, by the first call of the finished training with one that is not.
 
     Raises RunError when the folder holds another training, is in use, or cannot be written; TrainError when the images do
     not fit the network or the training diverges; SpaceError when the network is impossible at that size.
@@ -104,7 +107,7 @@ def train_final(
     words = {"page": to_page(spec), "data": data.fingerprint, "seed": seed, "recipe": asked.to_mapping(),
              "processes": group.size}  # fmt: skip
     if (folder / METRICS).is_file():
-        return _read(folder, spec, words)
+        return _opened(_read(folder, spec, words), lambda: _fresh(graph, seed, device), data.to(device))
     with held_folder(folder) if group.first else nullcontext():
         planned = _planned(folder, words, lambda: _plan(graph, data, asked, seed, device, seconds, group), device, group)
         if group.first:
@@ -224,18 +227,38 @@ def _some(split: Split, count: int) -> Split:
 
 
 def _judge(kept: nn.Module, best: Path, data: Dataset, recipe: Recipe, result: FitResult) -> dict[str, Any]:
-    """The figures of the weights that are kept. The only place where the test split is read."""
+    """The figures of the weights that are kept."""
     load_weights(kept, best)
-    how: dict[str, Any] = {"amp": recipe.amp, "channels_last": recipe.channels_last}
-    try:
-        test: float | None = evaluate(kept, data.test(), **how)[0]
-    except DataError:  # sealed: whoever opens it reads it
-        test = None
     return {
-        "val_accuracy": evaluate(kept, data.validation, **how)[0], "test_accuracy": test,
+        "val_accuracy": evaluate(kept, data.validation, **_as_trained(recipe))[0], "test_accuracy": _tested(kept, data, recipe),
         "last_val_accuracy": result.val_accuracy, "best_epoch": result.best.epoch + 1, "epochs": len(result.history),
         "train_s": result.seconds, "curve": [asdict(epoch) for epoch in result.history],
     }  # fmt: skip
+
+
+def _tested(kept: nn.Module, data: Dataset, recipe: Recipe) -> float | None:
+    """Accuracy on the test split, None where that is sealed. The only place where it is read."""
+    try:
+        return evaluate(kept, data.test(), **_as_trained(recipe))[0]
+    except DataError:
+        return None
+
+
+def _as_trained(recipe: Recipe) -> dict[str, Any]:
+    return {"amp": recipe.amp, "channels_last": recipe.channels_last}
+
+
+def _opened(final: FinalResult, network: Callable[[], nn.Module], data: Dataset) -> FinalResult:
+    """A finished training with its figure on the test split: that was sealed on a machine without the data set's source."""
+    if final.metrics is None or final.metrics["test_accuracy"] is not None:
+        return final
+    kept = network()
+    load_weights(kept, final.weights)
+    if (test := _tested(kept, data, final.recipe)) is None:
+        return final
+    metrics = {**final.metrics, "test_accuracy": test}
+    _write(final.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    return replace(final, metrics=metrics)
 
 
 def _conditions(data: Dataset, page: RecipePage, recipe: Recipe, done: int, seed: int, device: str,

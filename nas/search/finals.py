@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
+from nas.search.final import FILES
 from nas.search.loop import SearchLoop
 from nas.search.run import RunFolder
 from nas.search.study import Record
@@ -35,7 +36,8 @@ def train_finals(loop: SearchLoop) -> None:
         else:
             checks.final[int(extra.name)] = {key: value for key, value in result.items() if key != "metrics"}
 
-    jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage_of(loop, r, seconds)}) for r in todo]
+    jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage}, tuple(str(Path(stage["folder"]) / name) for name in FILES))
+            for r in todo for stage in [stage_of(loop, r, seconds)]]  # fmt: skip
     run_jobs(loop, jobs, trained, executor=loop.executor, share=1.0, seconds=seconds, what="final training")
 
 

@@ -84,7 +84,7 @@ class SearchLoop:
             if not record.unfinished:
                 self.proposed.add(_key(record.decisions))
             if record.state == "completed" and self.halving is None:
-                self.durations.append(record.attrs["seconds"])
+                self.durations.append(record.attrs.get("work_s", record.attrs["seconds"]))
             self._recall(record)
         if self.rules.foresight:
             for record in [r for r in self.study.records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
@@ -170,7 +170,8 @@ class SearchLoop:
 
     @property
     def expected_s(self) -> float:
-        """Seconds that a candidate takes until it has ended or waits: the median of the latest, or the plan's estimate."""
+        """Seconds that a candidate takes until it has ended or waits: the median of the latest, or the plan's estimate. Without
+        the start of a worker, which is spent all the same, but by the first candidates alone."""
         if self.durations:
             return statistics.median(self.durations)
         return self.plan.epoch_s * (self.halving.first() if self.halving else self.plan.recipe.epochs)
@@ -294,7 +295,7 @@ class SearchLoop:
         held = executor.resources[slot]
         if stage == "train" and held.kind == self.largest.kind and held.fraction > self.largest.fraction:
             self.largest = held
-        self.meter.begin(number, held.kind, held.fraction, expected=max(0.0, self.expected_s - candidate.seconds))
+        self.meter.begin(number, held.kind, held.fraction, expected=max(0.0, self.expected_s - candidate.work_s))
         candidate.stage, candidate.phase, candidate.since = stage, "starting", self.meter.now()
         self.running[number] = candidate
 
@@ -322,6 +323,7 @@ class SearchLoop:
                 candidate.epoch = values.get("epoch", candidate.epoch)
                 candidate.metrics |= values.get("metrics", {})
             case Finished():
+                candidate.work_s += event.seconds
                 self._release(candidate)
                 self._advance(candidate, dict(event.result))
             case Failed(kind="killed"):  # by the executor's end, the only one who kills
@@ -382,7 +384,7 @@ class SearchLoop:
         rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): judged["accuracy"]}
         self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3))
         if len(rungs) == 1:
-            self.durations.append(candidate.seconds)
+            self.durations.append(candidate.work_s)
         candidate.waits = True
         halving.saw(candidate.number, candidate.trained, judged, waits=True)
         for number in halving.given_up():
@@ -420,12 +422,13 @@ class SearchLoop:
             self.halving.leave(number)
         if state in {"completed", "failed"} or (candidate.waits and not unfinished):
             self.meter.count()
-        marks = {"device": candidate.device or None, UNFINISHED: True if unfinished else None}
+        marks = {"device": candidate.device or None, "work_s": round(candidate.work_s, 3) or None,
+                 UNFINISHED: True if unfinished else None}  # fmt: skip
         details = {**candidate.details, **{key: value for key, value in marks.items() if value is not None}}
         self.ledger.end(candidate.record, state, seconds=candidate.seconds, reason=reason, metrics=candidate.metrics,
                         details=details)  # fmt: skip
         if state == "completed" and self.halving is None:
-            self.durations.append(candidate.seconds)
+            self.durations.append(candidate.work_s)
         self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
         self.folder.drop_checkpoint(number)
         if candidate.record.state != "completed":

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -38,6 +39,14 @@ FRONT_COLUMNS = (
 )  # fmt: skip
 """Columns of front.csv, in the units of trials.csv, and followed by the same; test_accuracy is empty until the search has
 ended."""
+
+
+class _Log(logging.FileHandler):
+    """Says nothing where it cannot be written: on a full disk the study cannot either, and that error is the one to tell."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class RunFolder:
@@ -166,7 +175,7 @@ class RunFolder:
         logger.propagate = False
         logger.setLevel(logging.INFO)
         if not logger.handlers:
-            handler = logging.FileHandler(self.log, encoding="utf-8")
+            handler = _Log(self.log, encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             logger.addHandler(handler)
         return logger

@@ -119,7 +119,7 @@ WRONG = [
     (["done", "trial=x"], "this run has no such trial"), (["done", "trial=1", "out=file"], "file: this is a file, not a folder"),
     (["done", "trial=1", "out=file/x"], "file/x: the folder cannot be written"),
     (["done", "trial=1", "out=/proc/nope"], "/proc/nope: the folder cannot be written"),
-    (["done", "formats=onxx"], "Did you mean 'onnx'"), (["bad.yaml"], "bad.yaml:3: network.conv_bm: unknown operation; got 'conv_bm'"),
+    (["done", "formats=onxx"], "Did you mean 'onnx'"), (["bad.yaml"], "bad.yaml:3: network.conv_bm: unknown operation"),
     (["missing.yaml"], "no run, architecture or page of that name"), (["dona"], "got 'dona'"), (["folder"], "got 'folder'"),
     (["efficientnet_bo"], "Did you mean 'efficientnet_b"), (["nasnet_cell"], "that is a search space"),
     (["efficientnet_b0", "trial=3"], "no such run"), (["done", "trail=1"], "Did you mean 'trial'"),

@@ -33,7 +33,7 @@ LENIENT = Limits(tolerance=0.2, min_pairs=20, min_s=0.02, max_s=1, warmup_s=0.02
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
+    monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
     monkeypatch.setattr(verb, "Limits", lambda: LENIENT)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

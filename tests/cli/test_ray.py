@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nas.search.final import FILES
 from tests.cli.driver import ROOT, begin, nas, rows, wait_until
 from tests.cli.test_faults import check_after_resume, stored
 from tests.ops.plugins import MY_OPS
@@ -120,12 +121,31 @@ def test_a_killed_node_costs_its_jobs_and_nothing_is_counted_twice(cluster, slow
     wait_until(lambda: "it is tried once more" in log.read_text(), driver)
     (line,) = [line for line in log.read_text().splitlines() if "it is tried once more" in line]
     assert "loss of its machine" in line
-    out, err = driver.communicate(timeout=120)
+    out, err = driver.communicate(timeout=600)
     assert (driver.returncode, err) == (0, ""), out
     assert "14 of 14trials" in out
     check_after_resume(run, [], 14)
     lost = int(re.search(r"trial (\d+):", line)[1])
     assert Counter(t.state for t in stored(run)[0] if t.number == lost) == {"completed": 1}
+
+
+def test_the_best_is_trained_to_the_end_on_a_node_and_comes_back(cluster, slow_data):
+    """A job's files are copies on its node, this one too: what the driver has afterwards has travelled."""
+    run = slow_data / "results" / "r"
+    done = nas(*words(cluster, "space=many.yaml", "budget=4trials,1h", "epochs=2", "final=1,50%", "recipe=quick", "repeats=0",
+                      "baseline=0", "--json"), cwd=slow_data, timeout=1200)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (final,) = document["final"]
+    assert final["trial"] == document["best"]["trial"]
+    assert (final["epochs"], final["weights"]) == (8, "fully trained")
+    assert final["test_accuracy"] > 0.5
+    folder = run / "final" / str(final["trial"])
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {*FILES} - {"checkpoint.pt"}
+    assert (slow_data / final["export"]).exists()
+    assert document["trials"]["completed"] == 2, "the other half is the final training's"
+    assert not [t for t in stored(run)[0] if t.state == "running"]
+    assert hosts() == []
 
 
 def test_candidates_are_measured_on_the_node_that_target_names(cluster, slow_data):
@@ -135,7 +155,7 @@ def test_candidates_are_measured_on_the_node_that_target_names(cluster, slow_dat
     wait_until(lambda: len(hosts()) == 2, driver)
     nodes = sorted(psutil.Process(host.info["ppid"]).parent().cmdline().count(f"--raylet_socket_name={bench.raylet_socket_name}")
                    for host in hosts())  # fmt: skip
-    _, err = driver.communicate(timeout=120)
+    _, err = driver.communicate(timeout=600)
     assert (driver.returncode, err) == (0, "")
     assert nodes == [0, 1], "one trains, and one measures on the bench"
     assert all(row["latency_ms"] or "not measured" in row["reason"] for row in rows(run) if row["state"] != "duplicate")

@@ -17,7 +17,7 @@ from tests.search.test_scale import PAGE
 
 @pytest.fixture
 def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
+    monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
     monkeypatch.setattr(room, "Limits", lambda: LENIENT)
     monkeypatch.setenv("TMPDIR", str(here))
     monkeypatch.setattr("tempfile.tempdir", None)

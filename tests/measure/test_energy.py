@@ -70,3 +70,13 @@ def test_joules_are_of_one_pass(rapl, monkeypatch):
 def test_a_gpu_counts():
     pytest.importorskip("pynvml")
     assert measure_energy(nn.Linear(4096, 4096), (4096,), device="cuda", batch=512) > 0
+
+
+def test_it_ends_when_the_asker_wants_no_more(rapl):
+    zone(rapl, "intel-rapl:0", 1)
+
+    def between():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        measure_energy(nn.Linear(4, 4), (4,), between=between)

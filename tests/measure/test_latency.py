@@ -19,7 +19,7 @@ LENIENT = Limits(tolerance=0.1, min_pairs=20, min_s=0.05, max_s=1, warmup_s=0.05
 
 @pytest.fixture
 def anchors(monkeypatch):
-    monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
+    monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
     return Anchors()
 
 
@@ -100,3 +100,22 @@ def test_cuda(graph, anchors):
                                     anchors=anchors) for depth in (2, 8))  # fmt: skip
     assert large.median_ms > small.median_ms
     assert (small.device, small.graph) == ("cuda:0", graph)
+
+
+@pytest.mark.parametrize("turns", [1, 25])
+def test_what_is_raised_between_the_runs_ends_the_measurement(turns, monkeypatch):
+    """While the reference is timed (1 turn), while it warms up or samples; and everything is put back."""
+    endless = Limits(warmup_s=3600, min_s=3600, max_s=3600)
+    if turns > 1:
+        monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
+    seen = []
+
+    def between():
+        seen.append(1)
+        if len(seen) == turns:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        measure_latency(conv_net(), (3, 8, 8), limits=endless, anchors=Anchors(), between=between)
+    assert len(seen) == turns
+    assert not torch.is_inference_mode_enabled()

@@ -110,3 +110,20 @@ def test_the_folder_is_the_users_own(tmp_path, monkeypatch):
     (tmp_path / f"nas-{stranger}").mkdir()
     with pytest.raises(MeasureError, match="belongs to another user"):
         lock_folder()
+
+
+def test_who_waits_may_think_better_of_it(tmp_path):
+    """Holding the device, a wait of an hour ends at the third look."""
+    looks = []
+
+    def between():
+        looks.append(1)
+        if len(looks) == 3:
+            raise KeyError
+
+    with device_lock("cpu", folder=tmp_path), pytest.raises(KeyError), \
+            device_lock("cpu", timeout_s=3600, folder=tmp_path, between=between):  # fmt: skip
+        pass
+    assert len(looks) == 3
+    with device_lock("cpu", timeout_s=0.05, folder=tmp_path):
+        pass

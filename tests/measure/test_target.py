@@ -1,5 +1,7 @@
 """Targets of this machine; what is elsewhere is tested with a server (test_server.py)."""
 
+import socket
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from nas.measure.memory import activation_bytes, weight_bytes
 from nas.measure.metrics import METRICS, measure_metrics
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
-from nas.measure.target import check_target, exported, measure_at
+from nas.measure.target import check_target, exported, measure_at, measure_both
 from nas.net.build import build
 from nas.net.lower import lower
 from nas.space.parse import parse_page
@@ -26,7 +28,7 @@ GRAPH = lower(Architecture(parse_page({"name": "tiny", "input": [3, 8, 8], "num_
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
+    monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
 
@@ -109,3 +111,16 @@ def test_another_unit_is_the_same_measurement():
     for words in ({"median_ms": "1"}, {"batch": 1.5}, {"cores": "all"}, {"n": None}, {"median_ms": float("nan")}, {"more": 1}):
         with pytest.raises(MeasureError, match=next(iter(words))):
             Latency.from_mapping(other.to_mapping() | words)
+
+
+def test_another_machine_that_does_not_answer_is_left_when_the_asker_wants_no_more():
+    looks = []
+
+    def between():
+        looks.append(1)
+        if len(looks) == 2:
+            raise KeyError
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(KeyError):
+        measure_both(f"http://127.0.0.1:{silent.getsockname()[1]}", GRAPH, between=between)
+    assert len(looks) == 2

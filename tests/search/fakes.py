@@ -100,6 +100,7 @@ class FakeExecutor(Executor):
         self.submitted: list[Job] = []
         self.asked: set[int] = set()
         self.events: list[Event] = []
+        self.begun: dict[int, float] = {}
         self.on_poll: Callable[[], None] = lambda: None
         self.closed = False
 
@@ -115,6 +116,7 @@ class FakeExecutor(Executor):
         assert self.free
         assert all(other.trial != job.trial for other in self.jobs)
         self.jobs.append(job)
+        self.begun[job.trial] = self._now()
         self.submitted.append(job)
         self.events.append(Started(trial=job.trial, slot=0, time=0.0))
         return 0
@@ -141,7 +143,10 @@ class FakeExecutor(Executor):
         self.events.append(Progress(trial=job.trial, values={"epoch": 1, "metrics": result.get("metrics", {})}))
         if job.trial in self.asked:
             result["stopped"] = True
-        self.events.append(Finished(trial=job.trial, result=result, seconds=1.0))
+        self.events.append(Finished(trial=job.trial, result=result, seconds=self._now() - self.begun[job.trial]))
+
+    def _now(self) -> float:
+        return 0.0 if self.clock is None else self.clock.now
 
     def stop(self, trial: int) -> None:
         self.asked.add(trial)

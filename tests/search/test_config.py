@@ -15,6 +15,7 @@ FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
     "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
     "cpus_per_trial": "2", "trial_timeout": "10min",
+    "image_size": "48",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx",
     "early_stopping": "asha", "baseline": "20%", "repeats": "0", "peers": "2", "final": "3,20%",

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from nas.errors import MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError
 from nas.measure.lock import device_lock
+from nas.measure.metrics import measure_metrics
+from nas.measure.protocol import Limits
 from nas.net.build import build
 from nas.net.lower import lower
 from nas.search import evaluator
 from nas.search.evaluator import evaluate, size_of
+from nas.search.executors.base import Finished, Job, Progress
+from nas.search.executors.local import LocalExecutor
 from nas.search.run import RunFolder
 from nas.search.settled import size_words
 from nas.search.start import payload_of
 from nas.space.unparse import to_page
 from nas.train.checkpoint import load_weights, save_weights
 from nas.train.data import load_data
+from nas.train.shared import share
+from tests.search.executors.contract import ends, wait
 from tests.search.fakes import MANY, settled, space_of
 
 
@@ -94,6 +101,9 @@ def test_a_diverging_candidate_says_so(payload):
         evaluate(payload, lambda values: False)
 
 
+MEASURE = {"target": "cpu", "batch": 4, "threads": 1, "runtime": "eager", "metrics": ["latency", "memory"], "anchors": "."}
+
+
 class Measured:
     median_ms, low_ms, high_ms = 2.0, 1.9, 2.1
 
@@ -111,8 +121,7 @@ def measured(monkeypatch, payload):
     monkeypatch.setattr(evaluator, "MEASURE_PAUSE_S", 0.0)
     monkeypatch.setattr(evaluator, "measure_metrics",
                         lambda target, graph, metrics, **how: calls.append((target, graph, how)) or figures(metrics))
-    payload["measure"] = {"target": "cpu", "batch": 4, "threads": 1, "runtime": "eager", "metrics": ["latency", "memory"],
-                          "anchors": "."}  # fmt: skip
+    payload["measure"] = MEASURE
     return calls
 
 
@@ -171,6 +180,47 @@ def test_a_stop_ends_the_waiting_for_a_quiet_machine(payload, measured, monkeypa
     result = evaluate(payload, lambda values: said.append(dict(values)) or True)
     assert result == {"stopped": True}
     assert said == [{"refused": 1}]
+
+
+def test_a_stop_reaches_a_measurement_between_two_runs(payload, monkeypatch, tmp_path):
+    """It would go on for an hour; the driver's third answer is that it shall not."""
+    endless = Limits(warmup_s=3600, min_s=3600, max_s=3600)
+    monkeypatch.setattr(evaluator, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(evaluator, "measure_metrics", partial(measure_metrics, limits=endless))
+    payload["stage"] = {"do": "measure"}
+    payload["measure"] = {**MEASURE, "anchors": str(tmp_path)}
+    said = []
+    assert evaluate(payload, lambda values: said.append(dict(values)) or len(said) == 3) == {"stopped": True}
+    assert said == [{}] * 3
+
+
+@pytest.mark.slow  # a worker imports torch
+def test_a_stop_reaches_a_worker_that_measures(payload, monkeypatch, tmp_path):
+    """In a process of its own, while it waits for a device that never becomes free."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    payload["stage"] = {"do": "measure"}
+    payload["measure"] = {**MEASURE, "anchors": str(tmp_path)}
+    with device_lock("cpu"), LocalExecutor("nas.search.evaluator:evaluate", workers=1, gpus_per_trial=0) as executor:
+        executor.submit(Job(trial=1, payload=payload, timeout=60.0))
+        wait(executor, lambda events: any(isinstance(event, Progress) for event in events), seconds=60)
+        executor.stop(1)
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Finished)
+        assert end.result == {"stopped": True}
+
+
+def test_a_final_training_takes_the_copy_that_travelled_where_the_source_is_not(tmp_path, data):
+    whole = load_data(str(data), seed=0)
+    words = {"source": str(data), "seed": 0, "shared": str(share(whole, tmp_path / "shared"))}
+    here = evaluator.whole_dataset(words)
+    elsewhere = evaluator.whole_dataset({**words, "source": str(tmp_path / "no.npz")})
+    assert here.fingerprint == elsewhere.fingerprint == whole.fingerprint
+    assert len(here.test()) == len(whole.test())
+    with pytest.raises(DataError, match="sealed"):
+        elsewhere.test()
+    with pytest.raises(DataError, match=r"no\.npz"):
+        evaluator.whole_dataset({**words, "source": str(tmp_path / "no.npz"), "shared": None})
 
 
 def test_damaged_weights_are_told(tmp_path, architecture):

@@ -95,6 +95,19 @@ def test_a_stopped_training_is_not_finished_and_goes_on(data: Dataset, tmp_path:
     assert train(data, tmp_path / "t").finished
 
 
+def test_a_test_split_that_was_sealed_is_read_by_who_opens_it(data: Dataset, tmp_path: Path) -> None:
+    whole = train(data, tmp_path / "whole")
+    sealed = train(data.sealed(), tmp_path / "t")
+    assert sealed.metrics is not None
+    assert sealed.metrics["test_accuracy"] is None
+    assert train(data.sealed(), tmp_path / "t").metrics == sealed.metrics
+    opened = train(data, tmp_path / "t")
+    assert opened.metrics is not None
+    assert whole.metrics is not None
+    assert opened.metrics["test_accuracy"] == whole.metrics["test_accuracy"]
+    assert json.loads((tmp_path / "t" / "metrics.json").read_text()) == opened.metrics
+
+
 def test_a_finished_training_is_read_back(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(data, tmp_path / "t")
     monkeypatch.setattr(final, "fit", None)

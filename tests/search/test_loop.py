@@ -208,6 +208,29 @@ def test_nothing_starts_that_does_not_fit(tmp_path):
     assert empty.submitted == []
 
 
+def test_the_start_of_a_worker_is_spent_and_not_expected_again(tmp_path):
+    """The first job waits 30 s for its process; each runs for 2 s."""
+    clock = Clock()
+
+    class Cold(FakeExecutor):
+        def poll(self, timeout):
+            if len(self.submitted) == 1:
+                clock.now += 30.0
+                self.begun[0] = clock.now
+            return super().poll(timeout)
+
+    executor = Cold(clock=clock, seconds=2.0)
+    with a_loop(tmp_path, executor, settled(budget="60s"), clock=clock) as loop:
+        loop.run()
+        assert loop.expected_s == pytest.approx(2.0)
+    assert loop.study.records[0].attrs["work_s"] == pytest.approx(2.0)
+    assert loop.study.records[0].attrs["seconds"] == pytest.approx(32.0)
+    assert len(executor.submitted) == 15, "all that fit"
+    assert loop.meter.spent("cpu") == pytest.approx(60.0)
+    with a_loop(tmp_path, executor, settled(budget="60s"), clock=clock) as loop:
+        assert loop.expected_s == pytest.approx(2.0)
+
+
 def test_core_hours_are_those_of_all_cores(tmp_path):
     clock = Clock()
     loop = run_loop(tmp_path, FakeExecutor(slots=2, clock=clock, seconds=1.0), settled(budget="60cpusec"), clock=clock)

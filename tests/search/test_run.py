@@ -129,3 +129,16 @@ def test_weights_that_are_not_needed_go(tmp_path):
     folder.drop_weights(1)
     folder.drop_weights(1)
     assert not list(folder.weights.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_on_a_full_disk_is_silent(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    folder.log.symlink_to("/dev/full")
+    log = folder.logger()
+    log.warning("a word that finds no room")
+    (handler,) = log.handlers
+    log.removeHandler(handler)
+    with suppress(OSError):
+        handler.close()
+    assert capsys.readouterr().err == ""

@@ -41,7 +41,7 @@ CPU = {"device": "cpu", "batch": 1, "threads": 1}
 @pytest.fixture(autouse=True)
 def lenient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The real measurement, that minds no busy machine."""
-    monkeypatch.setattr(room, "_calibrate", lambda timer, reference: 1e-3)
+    monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
     monkeypatch.setattr(room, "Limits", lambda: LENIENT)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -50,8 +50,8 @@ class Job:
     """One trial to run. ``timeout``: seconds without any progress after which it counts as hung, None for never.
 
     ``files``: absolute paths of files that the job reads, where they exist, and writes (weights, a checkpoint). On a
-    machine that does not share the driver's disk, a string of the payload that is one of them becomes the path of a copy,
-    and what the job has written there when it ends is brought back before its end is told.
+    machine that does not share the driver's disk, a string of the payload that is one of them, or the folder of one, becomes
+    the path of a copy, and what the job has written into these files when it ends is brought back before its end is told.
     """
 
     trial: int

@@ -83,8 +83,10 @@ class FarWorker(ABC):
     def _keep(self, message: dict[str, Any]) -> None:
         """A file of the present job; a host writes no other."""
         if message["path"] in self._files:
+            path = Path(message["path"])
             try:
-                write_chunk(message, Path(message["path"]))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_chunk(message, path)
             except OSError as error:
                 raise RunError(f"a file from a worker cannot be written: {error.strerror}", where=message["path"]) from None
 

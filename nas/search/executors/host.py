@@ -84,6 +84,7 @@ class Host:
         self._lines = Lines()
         self._worker: WorkerProcess | None = None
         self._files: dict[str, Path] = {}
+        self._folders: dict[str, Path] = {}
         self._before: dict[str, tuple[int, int] | None] = {}
         self._out: deque[bytes] = deque()
         self._lock, self._draining = threading.Lock(), threading.Lock()
@@ -137,9 +138,10 @@ class Host:
                 self._worker.send(encode(message, where="stop"))
 
     def _place(self, path: str) -> Path:
-        """Where a file of the driver's lies here; two of one name do not meet."""
+        """Where a file of the driver's lies here: those of one folder in one, as a payload may name that too."""
         if path not in self._files:
-            folder = self._scratch.folder / str(len(self._files))
+            there = str(Path(path).parent)
+            folder = self._folders.setdefault(there, self._scratch.folder / str(len(self._folders)))
             folder.mkdir(exist_ok=True)
             self._files[path] = folder / Path(path).name
         return self._files[path]
@@ -147,7 +149,8 @@ class Host:
     def _begin(self, job: dict[str, Any], worker: WorkerProcess) -> None:
         places = {path: self._place(path) for path in job.pop("files")}
         self._before = {path: _stamp(place) for path, place in places.items()}
-        table = {**self._copies, **{path: str(place) for path, place in places.items()}}
+        table = {**{path: str(place) for path, place in self._folders.items()}, **self._copies,
+                 **{path: str(place) for path, place in places.items()}}  # fmt: skip
         worker.send(encode({**job, "payload": rewritten(job["payload"], table)}, where="job"))
 
     def drain(self, wait: float) -> bytes:
@@ -212,9 +215,9 @@ class Host:
 
     def _forget(self) -> None:
         """Nothing of a job stays on this disk."""
-        for place in self._files.values():
-            shutil.rmtree(place.parent, ignore_errors=True)
-        self._files, self._before = {}, {}
+        for folder in self._folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        self._files, self._folders, self._before = {}, {}, {}
 
     def close(self) -> None:
         """Kills the process and removes what it has written."""

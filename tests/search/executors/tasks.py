@@ -133,6 +133,14 @@ def do_large(payload, report):
     return {"length": len(payload["text"]), "text": payload["text"]}
 
 
+def do_folder(payload, report):
+    """Writes one file of a folder from another, and one that is not the job's."""
+    folder = Path(payload["folder"])
+    (folder / "out.txt").write_text((folder / "in.txt").read_text() + "out ")
+    (folder / "other.txt").write_text("")
+    return {"there": str(folder)}
+
+
 def do_files(payload, report):
     """Adds to a file what two others say, and says where they are here."""
     paths = [payload["plugin"], payload["folder"] + "/data.txt", payload["file"]]

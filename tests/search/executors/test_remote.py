@@ -114,6 +114,24 @@ def test_a_result_too_large_to_travel_is_a_failure(tmp_path, monkeypatch):
         assert "more than the 0 MiB that travel" in end.reason
 
 
+def test_the_folder_of_a_jobs_files_is_a_folder_there(tmp_path):
+    """What is written into them comes back, and the folder with it where the driver has none."""
+    source, folder = tmp_path / "in.txt", tmp_path / "made" / "there"
+    source.write_text("in ")
+    with Joined(1) as executor:
+        for trial, files in ((1, [folder / "out.txt", folder / "in.txt"]), (2, [folder / "in.txt", folder / "out.txt"])):
+            executor.submit(Job(trial=trial, payload={"do": "folder", "folder": str(folder)}, files=tuple(map(str, files))))
+            end = ends(wait(executor, ends))[trial]
+            if trial == 1:
+                assert isinstance(end, Failed), "there is no in.txt yet"
+                folder.mkdir(parents=True, exist_ok=True)
+                source.rename(folder / "in.txt")
+        assert isinstance(end, Finished)
+        assert end.result["there"] != str(folder)
+    assert (folder / "out.txt").read_text() == "in out "
+    assert not (folder / "other.txt").exists()
+
+
 def test_large_files_travel_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "CHUNK", 1000)
     path = tmp_path / "w"

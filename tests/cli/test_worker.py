@@ -1,0 +1,67 @@
+"""`nas worker`: a process that joins a running search by the command that the search prints, and is killed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.cli.driver import NAS, begin, environment, gone, nas, rows, wait_until, workers
+from tests.cli.test_faults import check_after_resume, stored
+from tests.search.runs import write_data
+
+SEARCH = ("search", "space=many.yaml", "data=tiny.npz", "objectives=accuracy,num_params", "run=r", "seed=5", "workers=1",
+          "baseline=0", "repeats=0", "budget=10trials", "epochs=20", "endpoint=127.0.0.1:0")  # fmt: skip
+
+
+def told(driver: subprocess.Popen[str]) -> list[str]:
+    """The words of the command that the search says others join with."""
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if found := re.search(r"nas (worker connect=\S+ token=\S+)", line):
+            return found[1].split()
+    raise AssertionError(driver.communicate())
+
+
+@pytest.mark.slow  # two processes import torch, and a search of ten trainings
+def test_a_worker_joins_works_is_killed_and_the_search_ends_by_itself(here):
+    write_data(here / "tiny.npz", images=900)
+    run = here / "results" / "r"
+    driver = begin(*SEARCH, cwd=here)
+    guest = subprocess.Popen([*NAS, *told(driver), "workers=1"], cwd=here, env=environment(), stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+
+        def at_work() -> bool:
+            """One is done by the guest, and it has the next: both slots are taken."""
+            trials, _ = stored(run)
+            theirs = [t for t in trials if t.state == "completed" and "@" in t.attrs["device"]]
+            return bool(theirs) and sum(t.state == "running" for t in trials) == 2
+
+        wait_until(lambda: rows(run) and at_work(), driver, timeout=600)
+        before = [t for t in stored(run)[0] if t.state != "running"]
+        children = workers(guest)
+    except BaseException:
+        driver.kill()
+        raise
+    finally:
+        guest.send_signal(signal.SIGKILL)
+        guest.wait()
+    assert gone(children), "the guest's worker outlived it"
+    out, errors = driver.communicate(timeout=600)
+    assert (driver.returncode, errors) == (0, ""), out
+    check_after_resume(run, before, 10)
+    (line,) = [line for line in (run / "log.txt").read_text().splitlines() if "it is tried once more" in line]
+    assert "it has left" in line
+    lost = int(re.search(r"trial (\d+):", line)[1])
+    (again,) = [t for t in stored(run)[0] if t.number == lost]
+    assert (again.state, again.attrs["device"]) == ("completed", "cpu"), "elsewhere"
+
+
+def test_a_search_that_is_not_there_is_told(here):
+    done = nas("worker", "connect=127.0.0.1:9", "token=sixteen-letters-or-more", cwd=here)
+    assert done.returncode == 2
+    assert "no search answers" in done.stderr
+    assert "Traceback" not in done.stderr
