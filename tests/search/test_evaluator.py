@@ -212,7 +212,7 @@ def test_a_stop_reaches_a_worker_that_measures(payload, monkeypatch, tmp_path):
 
 def test_a_final_training_takes_the_copy_that_travelled_where_the_source_is_not(tmp_path, data):
     whole = load_data(str(data), seed=0)
-    words = {"source": str(data), "seed": 0, "shared": str(share(whole, tmp_path / "shared"))}
+    words = {"source": str(data), "seed": 0, "image_size": None, "shared": str(share(whole, tmp_path / "shared"))}
     here = evaluator.whole_dataset(words)
     elsewhere = evaluator.whole_dataset({**words, "source": str(tmp_path / "no.npz")})
     assert here.fingerprint == elsewhere.fingerprint == whole.fingerprint
