@@ -33,10 +33,11 @@ from nas.search.config import SearchConfig
 from nas.search.evaluator import test_accuracy
 from nas.search.executors.base import Failed, Finished, Job
 from nas.search.executors.local import LocalExecutor
+from nas.search.forecast import cores
 from nas.search.objectives import front, parse_objectives
 from nas.search.run import RunFolder
 from nas.search.settled import Settled
-from nas.search.start import cores, payload_of, search
+from nas.search.start import payload_of, search
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
 from nas.space.unparse import to_page

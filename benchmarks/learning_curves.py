@@ -28,7 +28,7 @@ from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.search.executors.base import Failed, Finished, Job, Report
 from nas.search.executors.local import LocalExecutor
-from nas.search.start import cores
+from nas.search.forecast import cores
 from nas.space.page import read_page
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace

@@ -150,11 +150,10 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 def understood(verb: str, arguments: Arguments) -> None:
     """Read the values of a command line as its verb does."""
     from nas.cli.measure import _limits, options_of
-    from nas.search.budget import parse_budget
+    from nas.search.budget import extended, parse_budget
     from nas.search.compound import parse_coefficients
     from nas.search.config import SearchConfig, SizeWords
     from nas.search.objectives import parse_constraint
-    from nas.search.start import extended
 
     keys = dict(arguments.keys)
     if verb == "search":

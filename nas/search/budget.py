@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from nas.errors import RunError, UsageError
@@ -268,3 +268,17 @@ class Meter:
                 raise RunError(f"the meter's {kind} is damaged", expected="seconds or a count", got=value)
             meter._before[kind] = float(value)
         return meter
+
+
+def extended(old: str, new: str) -> str:
+    """The budget ``new``; with a leading ``+``, ``old`` with that much more. Raises UsageError when the units differ."""
+    if not new.startswith("+"):
+        return new
+    before, more = parse_budget(old), parse_budget(new[1:])
+    parts = {part.kind: part for part in before.parts}
+    for part in more.parts:
+        if part.kind not in parts:
+            raise UsageError("the run's budget has no such part to extend", got=new, expected=f"an extension of {old}")
+        factor = parts[part.kind].limit / parts[part.kind].amount
+        parts[part.kind] = replace(parts[part.kind], amount=round(parts[part.kind].amount + part.limit / factor, 6))
+    return str(Budget(tuple(parts.values())))

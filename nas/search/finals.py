@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
-from nas.search.final import FILES
+from nas.search.final import FILES, FinalResult, train_final
 from nas.search.loop import SearchLoop
 from nas.search.run import RunFolder
+from nas.search.settled import Settled
 from nas.search.study import Record
+from nas.train.data import Dataset
+from nas.train.recipe_pages import load_recipe
 
 LEAST_S = 5.0
 """Seconds that a final training is worth beginning with."""
@@ -60,6 +63,20 @@ def seconds_each(loop: SearchLoop, executor: Executor, networks: int) -> float:
     left = [limit / rounds if kind == "wall" else limit / (held.fraction * networks)
             for kind in ("wall", held.kind) if (limit := loop.meter.left(kind)) is not None]  # fmt: skip
     return 0.95 * min(left, default=0.0)
+
+
+def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[tuple[Record, FinalResult]]:
+    """The final trainings that came to their end, most accurate first."""
+    done = loop.ledger.front.checks.final
+    for number in sorted(done, key=lambda n: -done[n]["val_accuracy"]):
+        record = loop.study.records[number]
+        stage = stage_of(loop, record, 0.0)
+        final = train_final(
+            loop.study.space.architecture(record.decisions), settled.plan.deploy, data, load_recipe(stage["recipe"]),
+            folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
+        if final.metrics is not None:  # a worker without the data set's source could not read its test split
+            done[number] = {**done[number], "test_accuracy": final.metrics["test_accuracy"]}
+        yield record, final
 
 
 def proxy_and_final(records: Sequence[Record], final: Mapping[int, Mapping[str, Any]]) -> list[tuple[float, float]]:

@@ -83,6 +83,12 @@ class RunFolder:
         """Whether a search has begun here."""
         return self.config.is_file()
 
+    def refuse_others(self) -> None:
+        """Raise RunError where the folder holds something else than a run, or than one that ended before it began."""
+        if self.path.is_dir() and not self.exists and not self.weights.is_dir() and (others := sorted(self.path.iterdir())):
+            raise RunError("this folder holds other files", where=str(self.path), got=others[0].name,
+                           hint="Give run= a new folder, or that of a run.")  # fmt: skip
+
     def create(self) -> None:
         """Make the folder. Raises RunError when it cannot be written or the disk is nearly full."""
         try:

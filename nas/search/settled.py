@@ -10,14 +10,16 @@ from typing import Any
 from nas.errors import NasError, RunError
 from nas.net.graph import Size
 from nas.ops import plugins
-from nas.search.config import RESOLVED, SearchConfig, SizeWords
+from nas.search.config import DEFAULTS, RESOLVED, SIZE_WORDS, SearchConfig, SizeWords
 from nas.search.evaluator import size_of
 from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
-from nas.search.planner import Plan
+from nas.search.planner import Plan, multipliers
 from nas.search.run import RunFolder
 from nas.search.shares import Shares
+from nas.space.library import load_space
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
+from nas.space.spec import Spec
 from nas.space.unparse import to_page
 from nas.train.recipe import Recipe
 from nas.train.sources import NAMED
@@ -50,7 +52,7 @@ class Settled:
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """The limits that were asked for, and those that the space's page states."""
-        return tuple(map(parse_constraint, dict.fromkeys((*self.config.constraint, *self.space.spec.constraints))))
+        return limits_of(self.config, self.space.spec)
 
     @classmethod
     def make(cls, config: SearchConfig, *, name: str, device: str, space: SearchSpace, fingerprint: str, plan: Plan,
@@ -108,6 +110,38 @@ def _check_plugins(needed: tuple[str, ...], where: str) -> None:
         raise RunError("this run has operations of a plugin that is not loaded", where=where, got=missing[0],
                        hint=f"Add{plugins.on_command_line(missing)} to the command line, "
                             "if you trust that file: a run alone runs no code.")  # fmt: skip
+
+
+def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
+    """Raise RunError when a run is continued with words that make it another search. What is not said is not compared."""
+    shares = Shares.chosen(asked.shares, strategy=asked.strategy, expected=None)
+    said: list[tuple[str, Any, Any]] = [
+        ("space", run.space.spec, load_space(asked.space).spec), ("data", run.config.data, absolute(asked.data)),
+        ("storage", run.config.storage, absolute_storage(asked.storage)),
+        ("strategy", run.config.strategy, None if asked.strategy == "auto" else asked.strategy),
+        *((key, getattr(run.config, key), getattr(asked, key))
+          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
+        *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
+          for key in ("runtime", "early_stopping", "recipe", "formats")),
+        *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
+    ]  # fmt: skip
+    for key in ("deploy", "proxy"):
+        before, now = getattr(run.config, key), multipliers(run.space.spec, getattr(asked, key))
+        said += [(f"{key}={word}", getattr(before, word), getattr(now, word)) for word in SIZE_WORDS]
+    for key, before, now in said:
+        if now is not None and before != now:
+            got, expected = (None, None) if key == "space" else (str(now), str(before))
+            raise RunError(f"this run has another {key}", where=str(folder.path), expected=expected, got=got,
+                           hint="Go on with `nas resume`, or choose another run=.")  # fmt: skip
+
+
+def limits_of(config: SearchConfig, spec: Spec) -> tuple[Constraint, ...]:
+    """The limits that the command line and the page set. Raises UsageError, with the page's place where it is to blame."""
+    said = tuple(map(parse_constraint, dict.fromkeys(config.constraint)))
+    try:
+        return tuple(dict.fromkeys((*said, *map(parse_constraint, spec.constraints))))
+    except NasError as error:
+        raise error.at(spec.where).along("constraints") from None
 
 
 def absolute(data: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,32 @@ import torch
 
 from nas.errors import NasError, RunError, UsageError
 from nas.measure.foresight import Foresight
-from nas.measure.metrics import METRICS, TIMED
-from nas.measure.target import check_target, is_remote
-from nas.net.graph import Size
-from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
-from nas.search.agreement import Agreement, agreement
-from nas.search.budget import Budget, Kind, Meter, parse_budget
+from nas.search.agreement import agreement
+from nas.search.budget import Meter, extended, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
-from nas.search.config import DEFAULTS, SIZE_WORDS, SearchConfig
+from nas.search.config import SearchConfig
 from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
-from nas.search.executors import check_elsewhere, cluster_device, default_workers, engine, open_executor
-from nas.search.executors.slots import cpu_quota, usable_cpus
-from nas.search.executors.target import Target
-from nas.search.final import FinalResult, train_final
-from nas.search.finals import proxy_and_final, stage_of, train_finals
-from nas.search.front import Checks, front_row
+from nas.search.executors import cluster_device, default_workers, engine, open_executor
+from nas.search.finals import proxy_and_final, read_finals, train_finals
+from nas.search.forecast import device_for, expected_trials, time_left
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
-from nas.search.objectives import Constraint, Objective, judged_by, parse_constraint, parse_objectives
+from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
+from nas.search.objectives import parse_objectives
 from nas.search.peers import train_peers
-from nas.search.planner import OVERHEAD_S, Plan, multipliers, one_thread, plan_search
+from nas.search.planner import multipliers, one_thread, plan_search
+from nas.search.result import Result
 from nas.search.run import RunFolder
 from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
-from nas.search.settled import Settled, absolute, absolute_storage, size_words
+from nas.search.settled import Settled, check_same, size_words
 from nas.search.shares import Shares
 from nas.search.storage import open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
-from nas.space.search_space import Architecture
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
 from nas.train.seeding import derive_seed
@@ -54,45 +48,6 @@ from nas.train.shared import share as share_data
 
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
-
-TOLD = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
-"""What is told of a final training."""
-
-STATES = ("completed", "failed", "duplicate", "stopped")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a search found. ``front`` holds (record, test accuracy), most accurate on validation first."""
-
-    folder: RunFolder
-    config: SearchConfig
-    strategy: str
-    counts: Mapping[str, int]
-    budget: list[dict[str, Any]]
-    wall_s: float
-    front: tuple[tuple[Record, float | None], ...]
-    best: Record | None
-    message: str
-    interrupted: bool
-    checks: Checks
-    ties: Mapping[int, list[int]]
-    finals: tuple[tuple[Record, FinalResult], ...]
-    agreement: Agreement | None
-
-    def document(self) -> dict[str, Any]:
-        """The JSON of ``nas search --json``; its keys are a contract (docs/cli.md)."""
-        front = [front_row(record, test, self.checks, self.ties[record.number]) for record, test in self.front]
-        return {
-            "run": str(self.folder.path), "space": self.config.space, "strategy": self.strategy,
-            "trials": {state: self.counts.get(state, 0) for state in STATES}, "budget": self.budget, "wall_s": self.wall_s,
-            "front": front, "best": next((r for r in front if self.best and r["trial"] == self.best.number), None),
-            "message": self.message, "interrupted": self.interrupted,
-            "final": [{"trial": record.number, "folder": str(final.folder)} | {word: (final.metrics or {})[word] for word in TOLD}
-                      for record, final in self.finals],
-            "rank_correlation": self.agreement and self.agreement.tau, "rank_chance": self.agreement and self.agreement.chance,
-        }  # fmt: skip
-
 
 def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContextManager[View]],
            callbacks: Sequence[Callback] = ()) -> Result:  # fmt: skip
@@ -112,6 +67,7 @@ def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContext
 def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[], AbstractContextManager[View]],
            callbacks: Sequence[Callback]) -> Result:  # fmt: skip
     """A new run: everything that can be refused is refused before the folder is made."""
+    folder.refuse_others()
     budget = parse_budget(config.budget)
     device = cluster_device(config) or device_for(budget)
     if device == "cuda" and not torch.cuda.is_available():
@@ -120,7 +76,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
                               "With gpus_per_trial=0 the trials run on CPUs.")  # fmt: skip
     meter = Meter(budget)
     space = load_space(config.space)
-    check_measuring(config, device, space.spec.constraints, say)
+    check_measuring(config, device, space.spec, say)
     load_recipe(config.recipe)
     choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
     for words in (config.deploy, config.proxy):
@@ -152,7 +108,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     settled = Settled.read(folder)
     config = settled.config
     if asked is not None:
-        _same_search(settled, asked, folder)
+        check_same(settled, asked, folder)
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
@@ -162,7 +118,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
     say(f"going on with {folder.path}")
     with engine(config):
-        check_measuring(config, settled.device, settled.space.spec.constraints, say)
+        check_measuring(config, settled.device, settled.space.spec, say)
         workers = workers or config.workers or default_workers(config, settled.device)
         folder.create()
         return _run(folder, replace(settled, config=config), data, meter, workers, say, view, callbacks,
@@ -239,20 +195,6 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
     )  # fmt: skip
 
 
-def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[tuple[Record, FinalResult]]:
-    """The final trainings that came to their end, most accurate first."""
-    done = loop.ledger.front.checks.final
-    for number in sorted(done, key=lambda n: -done[n]["val_accuracy"]):
-        record = loop.study.records[number]
-        stage = stage_of(loop, record, 0.0)
-        final = train_final(
-            loop.study.space.architecture(record.decisions), settled.plan.deploy, data, load_recipe(stage["recipe"]),
-            folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip
-        if final.metrics is not None:  # a worker without the data set's source could not read its test split
-            done[number] = {**done[number], "test_accuracy": final.metrics["test_accuracy"]}
-        yield record, final
-
-
 def rules_of(settled: Settled, expected: int | None = None) -> Rules:
     """What the search does beside its strategy."""
     config, shares = settled.config, settled.shares
@@ -268,17 +210,11 @@ def rules_of(settled: Settled, expected: int | None = None) -> Rules:
 def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:
     """What the evaluator is told with every job; the loop adds ``page``, ``weights``, ``checkpoint`` and ``stage``."""
     config, plan = settled.config, settled.plan
-    wanted = measured_metrics(settled.objectives, settled.constraints)
-    target = config.target or settled.device
-    where = target if is_remote(target) else Target.parse(target).device
-    metrics = sorted(wanted | {"latency"} if wanted & TIMED else wanted)
-    measure = {"target": where, "batch": plan.batch, "threads": 1, "runtime": config.runtime, "metrics": metrics,
-               "anchors": str(folder.path.resolve())}  # fmt: skip
     return {
         "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": config.image_size,
                  "device": settled.device, "shared": str(shared) if shared else None},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
-        "seed": config.seed, "plugins": list(config.plugins), "measure": measure if wanted else None,
+        "seed": config.seed, "plugins": list(config.plugins), "measure": measure_words(settled, folder),
         "final": {"recipe": config.recipe},
     }  # fmt: skip
 
@@ -292,113 +228,3 @@ def _tested(record: Record, study: SearchStudy, folder: RunFolder, payload: Mapp
     except NasError as error:
         say(f"trial {record.number} could not be tested: {error}")
         return None
-
-
-def device_for(budget: Budget) -> str:
-    """cuda where there is a GPU. Raises UsageError when GPU hours are asked for and there is none."""
-    if torch.cuda.is_available():
-        return "cuda"
-    part = next((p for p in budget.parts if p.kind == "gpu"), None)
-    if part is not None:
-        raise UsageError(f"budget={part} asks for a GPU, and this machine has none that torch can use",
-                         hint=f"Type budget={str(part).replace('gpu', 'cpu')} to search on its CPU, or a wall time such as "
-                              "budget=10min.")  # fmt: skip
-    return "cpu"
-
-
-def check_measuring(config: SearchConfig, device: str, limits: Sequence[str], say: Say) -> None:
-    """Raise UsageError or MeasureError when what the search judges by cannot be measured where it is to be."""
-    constraints = [parse_constraint(text) for text in (*config.constraint, *limits)]
-    wanted = measured_metrics(parse_objectives(config.objectives), constraints)
-    target = config.target or device
-    if not wanted:
-        return
-    if not is_remote(target) and Target.parse(target).elsewhere:
-        return check_elsewhere(config, device)
-    told = check_target(target, runtime=config.runtime, metrics=wanted)
-    if config.target or config.runtime != "eager":
-        say(f"measured on: {told}")
-
-
-def known_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint],
-                  size: Size) -> Callable[[Architecture], Mapping[str, float]] | None:  # fmt: skip
-    """What tells the metrics of an architecture that need no training and no device; None where nothing is judged by them."""
-    wanted = judged_by(objectives, constraints) & {"num_params", "macs"}
-    if not wanted:
-        return None
-
-    def known(architecture: Architecture) -> dict[str, float]:
-        graph = lower(architecture, size)
-        return {name: float(getattr(graph, name)) for name in wanted}
-
-    return known
-
-
-def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
-    """Metrics that a candidate is judged by and that only a measurement tells."""
-    return judged_by(objectives, constraints) & METRICS.keys()
-
-
-def measured_apart(target: str) -> bool:
-    """Whether latency is measured on another machine than the one that trains."""
-    return is_remote(target) or Target.parse(target).elsewhere
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return max(1, int(min(len(usable_cpus()), cpu_quota())))
-
-
-def time_left(budget: Budget, device: str, workers: int) -> float | None:
-    """Wall seconds that the budget amounts to when all cores, or a GPU a worker, are busy; None when it is in trials alone."""
-    held: dict[Kind, int] = {"wall": 1, "gpu": workers, "cpu": cores()}
-    if device != "cpu":
-        del held["cpu"]
-    limits = [limit / devices for kind, devices in held.items() if (limit := budget.limit(kind)) is not None]
-    return min(limits, default=None)
-
-
-def expected_trials(budget: Budget, plan: Plan, device: str, workers: int) -> int | None:
-    """How many candidates the budget is expected to be enough for."""
-    seconds = time_left(budget, device, workers)
-    if seconds is None:
-        return budget.trials
-    fit = int(seconds * workers / (plan.epoch_s * plan.recipe.epochs + OVERHEAD_S))
-    return min(fit, budget.trials or fit)
-
-
-def extended(old: str, new: str) -> str:
-    """The budget ``new``; with a leading ``+``, ``old`` with that much more. Raises UsageError when the units differ."""
-    if not new.startswith("+"):
-        return new
-    before, more = parse_budget(old), parse_budget(new[1:])
-    parts = {part.kind: part for part in before.parts}
-    for part in more.parts:
-        if part.kind not in parts:
-            raise UsageError("the run's budget has no such part to extend", got=new, expected=f"an extension of {old}")
-        factor = parts[part.kind].limit / parts[part.kind].amount
-        parts[part.kind] = replace(parts[part.kind], amount=round(parts[part.kind].amount + part.limit / factor, 6))
-    return str(Budget(tuple(parts.values())))
-
-
-def _same_search(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
-    """Raise RunError when a run is continued with words that make it another search. What is not said is not compared."""
-    shares = Shares.chosen(asked.shares, strategy=asked.strategy, expected=None)
-    said: list[tuple[str, Any, Any]] = [
-        ("space", run.space.spec, load_space(asked.space).spec), ("data", run.config.data, absolute(asked.data)),
-        ("storage", run.config.storage, absolute_storage(asked.storage)),
-        ("strategy", run.config.strategy, None if asked.strategy == "auto" else asked.strategy),
-        *((key, getattr(run.config, key), getattr(asked, key))
-          for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
-        *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
-          for key in ("runtime", "early_stopping", "recipe", "formats")),
-        *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
-    ]  # fmt: skip
-    for key in ("deploy", "proxy"):
-        before, now = getattr(run.config, key), multipliers(run.space.spec, getattr(asked, key))
-        said += [(f"{key}={word}", getattr(before, word), getattr(now, word)) for word in SIZE_WORDS]
-    for key, before, now in said:
-        if now is not None and before != now:
-            got, expected = (None, None) if key == "space" else (str(now), str(before))
-            raise RunError(f"this run has another {key}", where=str(folder.path), expected=expected, got=got,
-                           hint="Go on with `nas resume`, or choose another run=.")  # fmt: skip

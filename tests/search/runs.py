@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nas.search.config import SearchConfig
-from nas.search.start import Result, search
+from nas.search.result import Result
+from nas.search.start import search
 from tests.search.fakes import MANY
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import RunError, UsageError
-from nas.search.budget import UNITS, Budget, Meter, Part, parse_budget
+from nas.search.budget import UNITS, Budget, Meter, Part, extended, parse_budget
 
 
 class Clock:
@@ -177,3 +177,16 @@ def test_a_trial_is_metered_once():
 def test_a_damaged_meter_is_refused(value):
     with pytest.raises(RunError, match="gpu"):
         Meter.from_mapping(Budget(), {"gpu": value})
+
+
+@pytest.mark.parametrize(("old", "new", "both"), [
+    ("3min", "+1min", "4min"), ("3min", "+30s", "3.5min"), ("100gpuh,24h", "+24h", "100gpuh,48h"),
+    ("5trials", "9trials", "9trials"),
+    ("1h", "+50trials", None), ("1h", "+", None), ("1h", "+x", None),
+])  # fmt: skip
+def test_a_budget_is_extended_or_replaced(old, new, both):
+    if both is None:
+        with pytest.raises(UsageError):
+            extended(old, new)
+    else:
+        assert extended(old, new) == both

@@ -142,3 +142,15 @@ def test_a_log_on_a_full_disk_is_silent(tmp_path, capsys):
     with suppress(OSError):
         handler.close()
     assert capsys.readouterr().err == ""
+
+
+def test_a_folder_of_other_files_is_no_place_for_a_run():
+    Path("photos").mkdir()
+    RunFolder(Path("photos")).refuse_others()
+    Path("photos/cat.png").touch()
+    with pytest.raises(RunError, match=r"photos: this folder holds other files; got 'cat.png'"):
+        RunFolder(Path("photos")).refuse_others()
+    RunFolder(Path("new")).refuse_others()
+    made("mine").refuse_others()
+    Path("mine/config.yaml").unlink()
+    RunFolder(Path("mine")).refuse_others()  # one that ended before it began

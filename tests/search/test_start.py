@@ -9,17 +9,15 @@ import shutil
 import pytest
 from PIL import Image
 
-from nas.errors import DataError, MeasureError, RunError, SpaceError, UsageError
+from nas.errors import DataError, RunError, SpaceError, UsageError
 from nas.net.lower import lower
 from nas.search.archive import open_archive
-from nas.search.budget import parse_budget
 from nas.search.config import SearchConfig
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
 from nas.search.settled import Settled
-from nas.search.start import check_measuring, cores, device_for, expected_trials, extended, resume, time_left
+from nas.search.start import resume
 from nas.search.storage import open_storage
 from nas.space.library import load_page
-from tests.search.fakes import settled
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
 KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted", "final",
@@ -217,40 +215,6 @@ def test_a_storage_that_holds_such_a_search_already_is_not_taken_over(begun, tmp
     with pytest.raises(RunError, match="holds a search of that name"):
         quietly(config)
     assert not (tmp_path / "run" / "config.yaml").exists()
-
-
-def test_hours_of_devices_that_are_not_there(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UsageError, match=r"budget=100gpuh asks for a GPU.*budget=100cpuh"):
-        device_for(parse_budget("100gpuh,24h"))
-    asked = SearchConfig.from_words({"space": "nasnet_cell", "data": "digits", "budget": "2h", "target": "cuda"})
-    with pytest.raises(MeasureError, match="no such device"):
-        check_measuring(asked, "cpu", (), say=print)
-    assert device_for(parse_budget("2cpuh")) == "cpu"
-
-
-def test_device_hours_as_wall_time():
-    assert time_left(parse_budget("2cpuh"), "cpu", 1) == 7200 / cores()
-    assert time_left(parse_budget("100gpuh,24h"), "cuda", 2) == 24 * 3600
-    assert time_left(parse_budget("10gpuh,24h"), "cuda", 2) == 5 * 3600
-    assert time_left(parse_budget("50trials"), "cpu", 2) is None
-    plan = settled().plan  # two epochs of a second each
-    assert expected_trials(parse_budget("50trials"), plan, "cpu", 2) == 50
-    assert expected_trials(parse_budget("40s"), plan, "cpu", 2) == 20
-    assert expected_trials(parse_budget("40s,5trials"), plan, "cpu", 2) == 5
-
-
-@pytest.mark.parametrize(("old", "new", "both"), [
-    ("3min", "+1min", "4min"), ("3min", "+30s", "3.5min"), ("100gpuh,24h", "+24h", "100gpuh,48h"),
-    ("5trials", "9trials", "9trials"),
-    ("1h", "+50trials", None), ("1h", "+", None), ("1h", "+x", None),
-])  # fmt: skip
-def test_a_budget_is_extended_or_replaced(old, new, both):
-    if both is None:
-        with pytest.raises(UsageError):
-            extended(old, new)
-    else:
-        assert extended(old, new) == both
 
 
 @pytest.mark.parametrize("objectives", ["accuracy", "accuracy,num_params,macs"])

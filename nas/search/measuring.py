@@ -1,0 +1,69 @@
+"""What a search measures, where, and what it knows without measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from nas.measure.metrics import METRICS, TIMED
+from nas.measure.target import check_target, is_remote
+from nas.net.graph import Size
+from nas.net.lower import lower
+from nas.search.config import SearchConfig
+from nas.search.executors import check_elsewhere
+from nas.search.executors.target import Target
+from nas.search.objectives import Constraint, Objective, judged_by, parse_objectives
+from nas.search.run import RunFolder
+from nas.search.settled import Settled, limits_of
+from nas.space.search_space import Architecture
+from nas.space.spec import Spec
+
+
+def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:
+    """Metrics that a candidate is judged by and that only a measurement tells."""
+    return judged_by(objectives, constraints) & METRICS.keys()
+
+
+def measured_apart(target: str) -> bool:
+    """Whether latency is measured on another machine than the one that trains."""
+    return is_remote(target) or Target.parse(target).elsewhere
+
+
+def measure_words(settled: Settled, folder: RunFolder) -> dict[str, Any] | None:
+    """What the evaluator is told of measuring; None where nothing is measured."""
+    wanted = measured_metrics(settled.objectives, settled.constraints)
+    target = settled.config.target or settled.device
+    if not wanted:
+        return None
+    return {
+        "target": target if is_remote(target) else Target.parse(target).device, "batch": settled.plan.batch, "threads": 1,
+        "runtime": settled.config.runtime, "metrics": sorted(wanted | {"latency"} if wanted & TIMED else wanted),
+        "anchors": str(folder.path.resolve()),
+    }  # fmt: skip
+
+
+def check_measuring(config: SearchConfig, device: str, spec: Spec, say: Callable[[str], None]) -> None:
+    """Raise UsageError or MeasureError when what the search judges by cannot be measured where it is to be."""
+    wanted = measured_metrics(parse_objectives(config.objectives), limits_of(config, spec))
+    target = config.target or device
+    if not wanted:
+        return
+    if not is_remote(target) and Target.parse(target).elsewhere:
+        return check_elsewhere(config, device)
+    told = check_target(target, runtime=config.runtime, metrics=wanted)
+    if config.target or config.runtime != "eager":
+        say(f"measured on: {told}")
+
+
+def known_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint],
+                  size: Size) -> Callable[[Architecture], Mapping[str, float]] | None:  # fmt: skip
+    """What tells the metrics of an architecture that need no training and no device; None where nothing is judged by them."""
+    wanted = judged_by(objectives, constraints) & {"num_params", "macs"}
+    if not wanted:
+        return None
+
+    def known(architecture: Architecture) -> dict[str, float]:
+        graph = lower(architecture, size)
+        return {name: float(getattr(graph, name)) for name in wanted}
+
+    return known
