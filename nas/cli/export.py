@@ -78,8 +78,9 @@ class _FromRun:
     @cached_property
     def batch(self) -> Batch | str:
         """Labelled images of the run's validation split, or why there are none."""
+        config = self.archive.config
         try:
-            return batch_of(self.archive.config.data, seed=self.archive.config.seed, fingerprint=self.archive.fingerprint)
+            return batch_of(config.data, seed=config.seed, fingerprint=self.archive.fingerprint, image_size=config.image_size)
         except NasError as error:
             return str(error)
 

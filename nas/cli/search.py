@@ -109,7 +109,7 @@ def export_finals(result: Any, say: Callable[[str], None]) -> dict[int, str]:
     from nas.train.data import load_data
 
     config, path, folders = result.config, result.folder.path, {}
-    data, formats = load_data(config.data, seed=config.seed), parse_formats(config.formats)
+    data, formats = load_data(config.data, seed=config.seed, image_size=config.image_size), parse_formats(config.formats)
     words = {word: getattr(config, word) for word in ("space", "data", "budget")}
     for record, final in result.finals:
         out = path / "export" / str(record.number)

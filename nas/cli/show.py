@@ -15,7 +15,7 @@ from nas.errors import NasError, UsageError, nearest
 from nas.net.graph import Graph, Size
 from nas.net.lower import lower
 from nas.report.text import big, table
-from nas.search.objectives import parse_constraint
+from nas.search.objectives import page_limits
 from nas.space.library import bundled_architectures, bundled_spaces, load_page
 from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole
@@ -36,8 +36,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         if svg is not None:
             _draw(svg, *_best_of(what))
     else:
-        for limit in page.spec.constraints:
-            _check_limit(limit, page.spec.where)
+        page_limits(page.spec)
         document, text = _space(page) if isinstance(page, SearchSpace) else _architecture(page, arguments)
         if svg is not None:
             _draw(svg, *_member(page, arguments))
@@ -46,14 +45,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not arguments.json:
         print(text)
     return document
-
-
-def _check_limit(limit: str, where: str) -> None:
-    """A page's limit is one that a search could hold. Raises UsageError with the page's place."""
-    try:
-        parse_constraint(limit)
-    except NasError as error:
-        raise error.at(where).along("constraints") from None
 
 
 def _member(page: SearchSpace | Architecture, arguments: Arguments) -> tuple[Graph, str]:

@@ -35,14 +35,14 @@ def stored_batch(data: Dataset) -> Batch:
     return Batch(images.cpu(), labels.cpu())
 
 
-def batch_of(source: str, *, seed: int, fingerprint: str) -> Batch:
-    """:func:`stored_batch` of a run's data, read again and split by the run's ``seed``.
+def batch_of(source: str, *, seed: int, fingerprint: str, image_size: int | None = None) -> Batch:
+    """:func:`stored_batch` of a run's data, read again as the run read it.
 
     Raises DataError where it is not there any more or not what the run had. A function is not called: a run alone runs no code.
     """
     if is_function(source):
         raise DataError("the data is made by code, which an export does not run", where=source)
-    data = load_data(source, seed=seed).sealed()
+    data = load_data(source, seed=seed, image_size=image_size).sealed()
     if data.fingerprint != fingerprint:
         raise DataError("the data is not what this run had", where=source, expected=fingerprint[:16], got=data.fingerprint[:16])
     return stored_batch(data)

@@ -50,8 +50,8 @@ def confirm(loop: SearchLoop) -> None:
                  what="front measured again")  # fmt: skip
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
-        loop.meter.count()
         if not result.get("stopped"):
+            loop.meter.count()
             checks.repeats.setdefault(int(extra.name), []).append(result["metrics"]["accuracy"])
 
     todo = list(_repeats(loop, members[:TRAINED]))

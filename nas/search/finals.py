@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
-from nas.search.final import FILES, FinalResult, train_final
+from nas.search.final import FILES, METRICS, FinalResult, train_final
 from nas.search.loop import SearchLoop
 from nas.search.run import RunFolder
 from nas.search.settled import Settled
@@ -71,6 +71,9 @@ def read_finals(loop: SearchLoop, settled: Settled, data: Dataset) -> Iterator[t
     for number in sorted(done, key=lambda n: -done[n]["val_accuracy"]):
         record = loop.study.records[number]
         stage = stage_of(loop, record, 0.0)
+        if not (Path(stage["folder"]) / METRICS).is_file():
+            loop.ledger.remark(f"the final training of trial {number} is gone: {stage['folder']}")
+            continue
         final = train_final(
             loop.study.space.architecture(record.decisions), settled.plan.deploy, data, load_recipe(stage["recipe"]),
             folder=Path(stage["folder"]), name=stage["name"], seed=settled.config.seed, device=settled.device)  # fmt: skip

@@ -75,6 +75,10 @@ class Halving:
         """Epochs that every candidate gets."""
         return self.rungs[0].epochs if self.rungs else self.epochs
 
+    def compares(self, epochs: int) -> bool:
+        """Whether there is a rung at so many epochs."""
+        return any(rung.epochs == epochs for rung in self.rungs)
+
     def after(self, epochs: int) -> int:
         """The rung above that many epochs."""
         return next((rung.epochs for rung in self.rungs if rung.epochs > epochs), self.epochs)

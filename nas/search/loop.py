@@ -111,7 +111,8 @@ class SearchLoop:
                     self._handle(event)
             if ended or self.interrupted:  # after an error they stay open, and are gone on with
                 for candidate in list(self.open.values()):
-                    self._give_up(candidate)
+                    if not (self.interrupted and candidate.waits):  # with its checkpoint it waits on: see _recall
+                        self._give_up(candidate)
             self.ledger.save()
         self.view(self.status())
 
@@ -375,14 +376,16 @@ class SearchLoop:
             return self._end(candidate, "stopped", reason=broken)
         if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.ledger.front.members], self.study.objectives):
             return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
-        self.study.note(candidate.number, known=dict(candidate.metrics))  # strategies learn from it while it is trained
+        # Strategies learn from it while it is trained.
+        self.study.note(candidate.number, known=dict(candidate.metrics), **candidate.details)
         self.ready.append(candidate)
 
     def _pause(self, candidate: Candidate, halving: Halving) -> None:
         """At a rung: wait for a promotion, which may come at once."""
         judged = {**candidate.metrics, "accuracy": learnt(candidate.details["train_loss"])}
         rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): judged["accuracy"]}
-        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3))
+        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3),
+                        work_s=round(candidate.work_s, 3))  # fmt: skip
         if len(rungs) == 1:
             self.durations.append(candidate.work_s)
         candidate.waits = True
@@ -403,7 +406,11 @@ class SearchLoop:
             candidate = self._candidate(record)
             candidate.trained, candidate.metrics, candidate.waits = int(last), dict(known), True
             candidate.seconds = record.attrs.get("seconds", 0.0)
+            candidate.work_s = record.attrs.get("work_s", candidate.seconds)
             self.open[record.number] = candidate
+            if not self.halving.compares(candidate.trained):  # the rungs were others then: it goes on to the next
+                candidate.waits = False
+                self.ready.append(candidate)
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -411,7 +418,7 @@ class SearchLoop:
         """Not finished and not to be: not promoted, or the search has ended."""
         if candidate.waits:
             reason = f"not promoted after {candidate.trained} epoch{'s' * (candidate.trained > 1)}"
-            return self._end(candidate, "stopped", reason=reason, unfinished=self.interrupted)
+            return self._end(candidate, "stopped", reason=reason)
         self._end(candidate, "stopped", reason=self.message or "the search ended", unfinished=True)
 
     def _end(self, candidate: Candidate, state: State, *, reason: str | None = None, unfinished: bool = False) -> None:

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from nas.errors import MeasureError, UsageError
+from nas.errors import MeasureError, NasError, UsageError
 from nas.search.forms import Factor, parse_product
 from nas.search.metrics import METRICS, Direction, Metric, Metrics, metric
+from nas.space.spec import Spec
 
 __all__ = [
     "ALWAYS", "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "dominates", "front", "further",
@@ -116,6 +117,14 @@ def parse_constraint(text: str) -> Constraint:
         hint = f"Write {name}<={known.example}."
         raise UsageError(f"a limit is written with <= or >=, not {op}", got=text, hint=hint)
     return Constraint(known.name, "<=" if op == "<=" else ">=", known.parse(value))
+
+
+def page_limits(spec: Spec) -> tuple[Constraint, ...]:
+    """The limits that a page sets. Raises UsageError with their place."""
+    try:
+        return tuple(map(parse_constraint, spec.constraints))
+    except NasError as error:
+        raise error.at(spec.limits_at).along("constraints") from None
 
 
 def judged_by(objectives: Iterable[Objective], constraints: Iterable[Constraint]) -> set[str]:

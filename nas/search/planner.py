@@ -93,9 +93,9 @@ def plan_search(space: SearchSpace, data: Dataset, config: SearchConfig, *, devi
         deploy = replace(proxy, input=deploy.input, num_classes=deploy.num_classes)
     recipe = default_recipe(epochs, batch_size, device)
     notes = (
-        f"trained: width x{proxy.width:g}, depth x{proxy.depth:g}, input {_times(proxy.input)}, about {epoch_s:.2g} s an epoch",
+        f"trained: width x{proxy.width:g}, depth x{proxy.depth:g}, input {times(proxy.input)}, about {epoch_s:.2g} s an epoch",
         "deployed (measured and limited): " + ("the same network" if deploy == proxy else
-        f"width x{deploy.width:g}, depth x{deploy.depth:g}, input {_times(deploy.input)}, {deploy.num_classes} classes"),
+        f"width x{deploy.width:g}, depth x{deploy.depth:g}, input {times(deploy.input)}, {deploy.num_classes} classes"),
         f"recipe: {epochs} epoch{'s' * (epochs > 1)}, batch {batch_size}, {recipe.optimizer} at learning rate "
         f"{recipe.learning_rate:g}, cosine",
     )  # fmt: skip
@@ -190,7 +190,7 @@ def _samples(space: SearchSpace, size: Size, count: int) -> list[Graph]:
         if len(graphs) == count:
             return graphs
     if not graphs and problem is not None:
-        raise UsageError(f"no network of {space.name} fits this data", got=f"input {_times(size.input)}: {problem}")
+        raise UsageError(f"no network of {space.name} fits this data", got=f"input {times(size.input)}: {problem}")
     return graphs
 
 
@@ -250,5 +250,6 @@ def _written(spec: Spec) -> tuple[int, int]:
     return repeats, filters
 
 
-def _times(shape: tuple[int, int, int] | None) -> str:
+def times(shape: tuple[int, int, int] | None) -> str:
+    """A shape as a user writes it."""
     return "x".join(map(str, shape or ()))

@@ -41,6 +41,11 @@ FRONT_COLUMNS = (
 ended."""
 
 
+BEGUN = frozenset({"weights", "checkpoints", "log.txt", "study.log", "study.log.driver", ".probe", ".probe.partial",
+                   "config.yaml.partial"})  # fmt: skip
+"""What a folder may hold in which a search ended before its configuration was written."""
+
+
 class _Log(logging.FileHandler):
     """Says nothing where it cannot be written: on a full disk the study cannot either, and that error is the one to tell."""
 
@@ -85,8 +90,14 @@ class RunFolder:
 
     def refuse_others(self) -> None:
         """Raise RunError where the folder holds something else than a run, or than one that ended before it began."""
-        if self.path.is_dir() and not self.exists and not self.weights.is_dir() and (others := sorted(self.path.iterdir())):
-            raise RunError("this folder holds other files", where=str(self.path), got=others[0].name,
+        if self.exists or not self.path.is_dir():
+            return
+        try:
+            others = sorted(path.name for path in self.path.iterdir() if path.name not in BEGUN)
+        except OSError as error:
+            raise _refusal(self.path, error) from None
+        if others:
+            raise RunError("this folder holds other files", where=str(self.path), got=others[0],
                            hint="Give run= a new folder, or that of a run.")  # fmt: skip
 
     def create(self) -> None:

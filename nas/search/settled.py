@@ -12,7 +12,7 @@ from nas.net.graph import Size
 from nas.ops import plugins
 from nas.search.config import DEFAULTS, RESOLVED, SIZE_WORDS, SearchConfig, SizeWords
 from nas.search.evaluator import size_of
-from nas.search.objectives import Constraint, Objective, parse_constraint, parse_objectives
+from nas.search.objectives import Constraint, Objective, page_limits, parse_constraint, parse_objectives
 from nas.search.planner import Plan, multipliers
 from nas.search.run import RunFolder
 from nas.search.shares import Shares
@@ -22,6 +22,7 @@ from nas.space.search_space import SearchSpace
 from nas.space.spec import Spec
 from nas.space.unparse import to_page
 from nas.train.recipe import Recipe
+from nas.train.recipe_pages import bundled_recipes
 from nas.train.sources import NAMED
 
 
@@ -61,7 +62,7 @@ class Settled:
         said = shares.to_mapping()
         config = replace(
             config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
-            storage=absolute_storage(config.storage), target=config.target or device,
+            recipe=absolute_recipe(config.recipe), storage=absolute_storage(config.storage), target=config.target or device,
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
             proxy=_words(plan.proxy),
             baseline=said["baseline"], repeats=said["repeats"], peers=said["peers"], final=said["final"],
@@ -122,7 +123,8 @@ def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
         *((key, getattr(run.config, key), getattr(asked, key))
           for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
         *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
-          for key in ("runtime", "early_stopping", "recipe", "formats")),
+          for key in ("engine", "runtime", "early_stopping", "formats")),
+        ("recipe", run.config.recipe, None if asked.recipe == DEFAULTS["recipe"] else absolute_recipe(asked.recipe)),
         *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
     ]  # fmt: skip
     for key in ("deploy", "proxy"):
@@ -137,11 +139,7 @@ def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
 
 def limits_of(config: SearchConfig, spec: Spec) -> tuple[Constraint, ...]:
     """The limits that the command line and the page set. Raises UsageError, with the page's place where it is to blame."""
-    said = tuple(map(parse_constraint, dict.fromkeys(config.constraint)))
-    try:
-        return tuple(dict.fromkeys((*said, *map(parse_constraint, spec.constraints))))
-    except NasError as error:
-        raise error.at(spec.where).along("constraints") from None
+    return tuple(dict.fromkeys((*map(parse_constraint, config.constraint), *page_limits(spec))))
 
 
 def absolute(data: str) -> str:
@@ -149,6 +147,11 @@ def absolute(data: str) -> str:
     path = Path(data).expanduser()
     named = data == "digits" or data in NAMED or ":" in data
     return data if named or not path.exists() else str(path.resolve())
+
+
+def absolute_recipe(word: str) -> str:
+    """A recipe's file as an absolute path; a bundled name as it is."""
+    return word if word in bundled_recipes() else str(Path(word).expanduser().resolve())
 
 
 def absolute_storage(storage: str | None) -> str | None:

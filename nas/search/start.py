@@ -32,7 +32,7 @@ from nas.search.loop import Rules, SearchLoop
 from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
 from nas.search.objectives import parse_objectives
 from nas.search.peers import train_peers
-from nas.search.planner import multipliers, one_thread, plan_search
+from nas.search.planner import multipliers, one_thread, plan_search, times
 from nas.search.result import Result
 from nas.search.run import RunFolder
 from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
@@ -48,6 +48,10 @@ from nas.train.shared import share as share_data
 
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
+
+HERE = ("address", "endpoint", "gpus_per_trial", "cpus_per_trial", "trial_timeout", "log")
+"""Words that each command says anew: they are of the machines, not of the search."""
+
 
 def search(config: SearchConfig, *, say: Say, view: Callable[[], AbstractContextManager[View]],
            callbacks: Sequence[Callback] = ()) -> Result:  # fmt: skip
@@ -88,6 +92,10 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
     seconds = time_left(budget, device, workers)
     plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
+    if shares.final and plan.deploy.input != data.input_shape:
+        raise UsageError("final trainings are at the deployed size, and the images have another",
+                         expected=times(plan.deploy.input), got=times(data.input_shape),
+                         hint="Add image_size=, or say final=0 and train with `nas train`.")  # fmt: skip
     folder.create()
     for note in plan.notes:
         say(note)
@@ -109,6 +117,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     config = settled.config
     if asked is not None:
         check_same(settled, asked, folder)
+        config = replace(config, **{key: value for key in HERE if (value := getattr(asked, key)) is not None})
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))
@@ -156,9 +165,9 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         apart = how is not None and measured_apart(config.target or device)
         if how is not None and "latency" in how["metrics"] and not apart:
             calibrate(how)
+        carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
-                         log=folder.log, say=say,
-                         carry=[*filter(os.path.isfile, config.plugins), *([shared] if shared else [])])  # fmt: skip
+                         log=folder.log, say=say, carry=carried)  # fmt: skip
         # The measuring slots come first: on a cluster the training takes what is left.
         apart_from = stack.enter_context(opened("cpu", use="measure")) if apart else None
         executor = stack.enter_context(opened(device, workers=workers))

@@ -40,7 +40,7 @@ FILLINGS = 10
 
 def sample(space: SearchSpace, rng: random.Random, size: Size = AS_WRITTEN) -> Architecture:
     """A valid architecture, drawn evenly from those of the space. Raises SpaceError when none is found."""
-    limits = limits_of(space)
+    limits = static_limits(space)
     for _ in range(SAMPLES):
         architecture = space.sample(rng)
         if name_of(architecture, size, limits) is not None:
@@ -57,7 +57,7 @@ def mutate(space: SearchSpace, architecture: Architecture, rng: random.Random,
     spellings of one), a random walk goes on from there. Raises SpaceError when nothing else is found: the space is of one
     network, as far as can be seen.
     """
-    parent, limits = name_of(architecture, size), limits_of(space)
+    parent, limits = name_of(architecture, size), static_limits(space)
     own = decisions = decisions_of(space, architecture)
     for attempt in range(SINGLE + WALK):
         decisions = redraw(space, own if attempt < SINGLE else decisions, rng)
@@ -74,7 +74,7 @@ def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.
 
     Where no mixture is valid, ``a`` itself.
     """
-    limits = limits_of(space)
+    limits = static_limits(space)
     parents = [decisions_of(space, parent) for parent in (a, b)]
     for _ in range(CROSSINGS):
         mixed = {key: rng.choice([own[key] for own in parents if key in own]) for key in {**parents[0], **parents[1]}}
@@ -90,7 +90,7 @@ def neighbors(space: SearchSpace, architecture: Architecture, size: Size = AS_WR
     Decisions that become active by it get their first label; where that is not valid, drawn ones. Of a continuous
     range: its ends, and the middles between them and the label. Two neighbours may still be one network.
     """
-    own, limits = decisions_of(space, architecture), limits_of(space)
+    own, limits = decisions_of(space, architecture), static_limits(space)
     for key, label in own.items():
         for other in others(space.holes[key], label):
             neighbor = _filled(space, {**own, key: other}, size, limits)
@@ -136,14 +136,13 @@ def decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions:
     return found.decisions
 
 
-def limits_of(space: SearchSpace) -> list[Constraint]:
+def static_limits(space: SearchSpace) -> list[Constraint]:
     """The page's limits that lowering can judge. Raises UsageError for one that is not written as a limit."""
     if not space.spec.constraints:
         return []
-    from nas.search.objectives import parse_constraint  # late: it imports numpy
+    from nas.search.objectives import page_limits  # late: it imports numpy
 
-    limits = map(parse_constraint, space.spec.constraints)
-    return [limit for limit in limits if limit.metric in ("num_params", "macs")]
+    return [limit for limit in page_limits(space.spec) if limit.metric in ("num_params", "macs")]
 
 
 def name_of(architecture: Architecture, size: Size, limits: Sequence[Constraint] = ()) -> str | None:

@@ -51,7 +51,7 @@ def _spec(page: Page) -> Spec:
         input=_input(page.get("input", (3, 32, 32)), page.at("input")),
         num_classes=integer(page.get("num_classes", 10), "num_classes", page.at("num_classes")),
         scaling=_scaling(mapping(page.get("scaling", {}), "scaling", page.at("scaling"))),
-        constraints=_constraints(page.get("constraints", []), page.at("constraints")),
+        constraints=_constraints(page.get("constraints", []), page.at("constraints")), limits_at=page.at("constraints"),
         source=text(page, "source"), reference=text(page, "reference"),
     )  # fmt: skip
 

@@ -232,6 +232,7 @@ class Spec:
     source: str = ""
     reference: str = ""
     where: str = field(default="", compare=False)
+    limits_at: str = field(default="", compare=False)
 
 
 def children(node: Any) -> Iterator[Any]:

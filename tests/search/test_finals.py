@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nas.search.budget import Meter, parse_budget
-from nas.search.finals import final_folder, train_finals
+from nas.search.finals import final_folder, read_finals, train_finals
 from tests.search.fakes import Clock, FakeExecutor, a_loop, accuracy_of, settled
 
 BUDGET = {"budget": "20trials,100s", "final": "2,50%", "strategy": "random", "repeats": "0"}
@@ -83,6 +83,13 @@ def test_time_that_is_not_there_is_told(tmp_path):
         clock.now += 100
         train_finals(loop)
     assert loop.ledger.remarks == ["no final training: 0.0 s a network are left of the budget"]
+
+
+def test_a_final_training_whose_folder_is_gone_is_told_and_not_repeated(tmp_path):
+    loop, _, _ = with_finals(tmp_path)
+    assert list(read_finals(loop, settled(**BUDGET), None)) == []
+    assert all("is gone" in remark for remark in loop.ledger.remarks)
+    assert len(loop.ledger.remarks) == 2
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

@@ -474,6 +474,52 @@ def test_a_killed_driver_goes_on_with_those_that_wait(tmp_path, poll):
     assert all(t.state.is_finished() for t in stored(tmp_path))
 
 
+def test_an_interrupted_search_keeps_those_that_wait(tmp_path):
+    executor, chosen = FakeExecutor(), with_asha(budget="20trials", strategy="random")
+    executor.on_poll = lambda: os.kill(os.getpid(), signal.SIGINT) if len(executor.submitted) == 6 else None
+    loop = run_loop(tmp_path, executor, chosen)
+    waiting = {number for number, candidate in loop.open.items() if candidate.waits}
+    assert loop.interrupted
+    assert waiting
+    second = FakeExecutor()
+    loop = run_loop(tmp_path, second, chosen)
+    assert all(1 not in epochs for trial, epochs in epochs_of(second).items() if trial in waiting)
+    assert loop.meter.spent("trials") == 20 == sum(r.counts for r in loop.study.records)
+    assert all(t.state.is_finished() for t in stored(tmp_path))
+
+
+def test_those_that_waited_at_a_rung_that_is_none_any_more_go_on(tmp_path):
+    chosen = with_asha(budget="20trials", strategy="random")
+    killed_at(tmp_path, 8, chosen)
+    waiting = {t.number for t in stored(tmp_path) if not t.state.is_finished() and t.user_attrs.get("rungs", {}).keys() == {"1"}}
+    executor = FakeExecutor(slots=2)
+    with a_loop(tmp_path, executor, chosen, rules={"expected": 20}) as loop:  # too few for a rung after one epoch
+        assert [rung.epochs for rung in loop.halving.rungs] == [3]
+        loop.run()
+    assert waiting
+    assert all(epochs_of(executor)[trial][0] == 3 for trial in waiting)
+    assert all(t.state.is_finished() for t in stored(tmp_path))
+
+
+def test_what_was_measured_is_kept_when_its_driver_is_killed(tmp_path):
+    chosen = with_asha(budget="20trials", strategy="random", objectives="accuracy,latency")
+    executor, left = FakeExecutor(measured(lambda trial: 2.0 - trial / 100), slots=2), [12]
+
+    def count():
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    executor.on_poll = count
+    executor.close = lambda grace=0.0: []
+    with a_loop(tmp_path, executor, chosen) as loop, pytest.raises(Killed):
+        loop.run()
+    waiting = {t.number for t in stored(tmp_path) if not t.state.is_finished() and "rungs" in t.user_attrs}
+    loop = run_loop(tmp_path, FakeExecutor(measured(lambda trial: 2.0 - trial / 100)), chosen)
+    assert waiting
+    assert all("latency_low_ms" in loop.study.records[trial].attrs for trial in waiting)
+
+
 def test_a_candidate_that_could_not_reach_the_front_is_not_trained(tmp_path):
     def outcome(job):
         if job.payload["stage"]["do"] == "measure":

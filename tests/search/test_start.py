@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -206,6 +207,24 @@ def test_a_search_is_refused_before_anything_is_made(tmp_path, data, page):
         with pytest.raises(kind):
             quietly(config_of(words.pop("data", data), words.pop("space", page), tmp_path / "run", **words))
         assert not (tmp_path / "run").exists()
+
+
+def test_final_trainings_of_another_size_than_the_images_are_refused_at_once(begun, tmp_path):
+    base, _, _ = begun
+    words = {"deploy": "input=1x16x16", "final": "1", "budget": "3trials,60s"}
+    with pytest.raises(UsageError, match=r"expected 1x16x16; got '1x8x8'.*final=0"):
+        quietly(config_of(base / "tiny.npz", base / "many.yaml", tmp_path / "run", **words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_of_ones_own_is_found_from_everywhere(begun, tmp_path, monkeypatch):
+    base, _, _ = begun
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("like: quick\nsource: mine\nepochs: 3\n")
+    config = config_of(base / "tiny.npz", base / "many.yaml", tmp_path / "run", recipe="mine.yaml", budget="1trials")
+    quietly(config)
+    assert Settled.read(RunFolder(tmp_path / "run")).config.recipe == str(tmp_path / "mine.yaml")
+    quietly(replace(config, budget="2trials"))  # the same search
 
 
 def test_a_storage_that_holds_such_a_search_already_is_not_taken_over(begun, tmp_path):
