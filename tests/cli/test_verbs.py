@@ -48,7 +48,7 @@ WRONG = [
     (["best", "none"], "no such run"), (["best"], "needs RUN"), (["show"], "needs WHAT"),
     (["show", "nasnet_cel"], "Did you mean 'nasnet_cell'"),
     (["show", "nasnet_a_cifar", "input=3x32"], "channels x height x width"), (["show", "nasnet_a_cifar", "width=-1"], "width"),
-    (["show", "limited.yaml"], "limited.yaml:1: constraints: unknown metric"),
+    (["show", "limited.yaml"], "limited.yaml:2: constraints: unknown metric"),
     (["show", "tiny.npz"], "tiny.npz"), (["show", "nasnet_a_cifar", "--svg"], "--svg FILE"),
     (["show", "nasnet_a_cifar", "svg=no/where.svg"], "cannot be written"),
     (["report", "none"], "no such run"), (["report"], "needs RUN"), (["compare", "none"], "needs RUN"),
