@@ -27,10 +27,12 @@ STATES = ("completed", "failed", "duplicate", "stopped", "running")
 def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
     what, svg = arguments.words[0], arguments.get("svg")
+    changes = {key: _value(key, text) for key, text in arguments.keys.items() if "." in key}
     try:
-        changes = {key: yaml.safe_load(value) for key, value in arguments.keys.items() if "." in key}
         page = load_page(what, changes)
     except NasError as error:
+        if changes:
+            raise
         document = _run_document(what, error)
         text = _run_text(document)
         if svg is not None:
@@ -46,6 +48,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not arguments.json:
         print(text)
     return document
+
+
+def _value(key: str, text: str) -> Any:
+    """What a change puts in a page. Raises UsageError."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{key} cannot be read", got=text, expected="a value as a page writes it") from None
 
 
 def _check_limit(limit: str, where: str) -> None:
