@@ -21,8 +21,6 @@ from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole
 from nas.space.unparse import to_yaml
 
-STATES = ("completed", "failed", "duplicate", "stopped", "running")
-
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
@@ -161,6 +159,7 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
         raise error from None
     from nas.search.archive import open_archive
     from nas.search.front import front_row, ties
+    from nas.search.study import STATES
 
     with open_archive(what) as archive:
         tested = archive.tested
