@@ -99,8 +99,8 @@ def pretend(study: Callable[[], SearchStudy], setting: Setting) -> Outcome:
         epochs = job.payload["stage"]["epochs"]
         seconds = float(durations[row]) * (1 if setting.early_stopping == "none" else epochs / setting.epochs)
         curve = [round(accuracy * (i + 1) / setting.epochs, 6) for i in range(epochs)]
-        return seconds, {"metrics": {"accuracy": accuracy}, "epochs": epochs, "train_s": seconds, "val_loss": 1 - accuracy,
-                         "train_loss": 1 - accuracy, "images_per_s": 1000.0, "curve": curve}  # fmt: skip
+        return seconds, {"metrics": {"accuracy": accuracy}, "epochs": epochs, "train_s": seconds,
+                         "train_loss": 1 - accuracy, "curve": curve}  # fmt: skip
 
     return outcome
 
@@ -126,7 +126,7 @@ def a_loop(setting: Setting, path: Path, clock: VirtualClock, on_submit: Callabl
     with open_storage(run.study) as storage:
         study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name="simulated")
         meter = Meter.from_mapping(parse_budget(settled.config.budget), study.spent, clock)
-        sampler, _ = choose_strategy(setting.strategy, settled.space, settled.objectives, meter.budget, 0)
+        sampler, _ = choose_strategy(setting.strategy, settled.space, meter.budget, 0)
         executor = VirtualExecutor(clock, setting.workers, pretend(lambda: study, setting), reports=setting.epochs,
                                    on_submit=lambda: on_submit(study))  # fmt: skip
         ledger = Ledger(study, meter, run, settled.plan.deploy)

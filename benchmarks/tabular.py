@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 from benchmarks.tables import TABLES, Table
 from nas.search.objectives import nondominated
 from nas.search.samplers import STRATEGIES as OURS
-from nas.search.samplers import SurrogateSampler, suggest
+from nas.search.samplers import SurrogateSampler
 
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
 
@@ -98,7 +98,7 @@ def replay(problem: Problem, sampler: BaseSampler, evaluations: int, workers: in
     while done < evaluations:
         while busy < workers and len(rows) < PROPOSALS * evaluations:
             trial = study.ask()
-            row = table.row(suggest(table.space, trial).decisions)
+            row = table.row(table.space.suggest(trial).decisions)
             rows.append(row)
             busy += first.setdefault(row, trial.number) == trial.number
             ends.setdefault(row, now + table.seconds[row])

@@ -72,8 +72,7 @@ def jobs(folder: Path, count: int, width: float) -> list[Job]:
     space = SearchSpace(parse_page(read_page(PAGE, "three_stages")))
     size = size_words(Size(width=width, depth=1.0, input=(3, 32, 32), num_classes=10))
     shared = {
-        "data": {"source": str(write_images(folder / "images.npz")), "seed": 0, "limit": None, "image_size": None,
-                 "device": "cpu"},
+        "data": {"source": str(write_images(folder / "images.npz")), "seed": 0, "image_size": None, "device": "cpu"},
         "deploy": size, "proxy": size, "recipe": Recipe(epochs=1, batch_size=96).to_mapping(), "seed": 0, "plugins": [],
         "measure": None, "weights": "", "stage": {"do": "train", "epochs": 1},
     }  # fmt: skip

@@ -14,10 +14,9 @@ from nas.net.build import build
 from nas.net.graph import Graph, Size
 from nas.net.identity import identity
 from nas.net.lower import lower
-from nas.space.family import parse_family
 from nas.space.parse import parse_page
 from nas.space.unparse import to_page
-from tests.pages import FAMILY_FILES, architectures, space
+from tests.pages import FAMILY_FILES, architectures, parse_family, space
 
 FIGURES = json.loads((Path(__file__).parent / "data" / "reference_models.json").read_text(encoding="utf-8"))
 NAMES = sorted(architectures())

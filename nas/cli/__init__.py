@@ -220,6 +220,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nas: interrupted", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        print(f"nas: {error}", file=sys.stderr)  # of a path such as ~nobody/x
+        return 2
     except BrokenPipeError:  # the reader has gone, `nas ops | head` say; Python's own flush at the end must not tell of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

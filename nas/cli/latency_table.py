@@ -54,7 +54,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     work = {item.key: item for graph in graphs[:networks] for item in table.missing(graph)}
     known, errors = len(table.entries), _fill(table, list(work.values()), measure, options["batch"])
     covered = [graph for graph in graphs if not table.missing(graph)][:checks]
-    whole, more = _whole(table, covered, lambda module, shape: measure(module, shape, Limits()))
+    whole, more = _whole(covered, lambda module, shape: measure(module, shape, Limits()))
     errors += more
     judged = additivity([table.total_ms(graph) for graph, _ in whole], [ms for _, ms in whole]) if whole else None
     document = {
@@ -90,7 +90,7 @@ def _fill(table: LatencyTable, work: list[Work], measure: Measure, batch: int) -
     return errors
 
 
-def _whole(table: LatencyTable, graphs: list[Graph], measure: Measure) -> tuple[list[tuple[Graph, float]], list[str]]:
+def _whole(graphs: list[Graph], measure: Measure) -> tuple[list[tuple[Graph, float]], list[str]]:
     """Networks with their measured latency, and why the others have none."""
     measured: list[tuple[Graph, float]] = []
     errors: list[str] = []

@@ -26,6 +26,7 @@ MOST_MEMBERS = 10
 def run(arguments: Arguments) -> dict[str, Any]:
     """Find coefficients, or take those given; write and measure the family."""
     from nas.cli.measure import options_of
+    from nas.measure.target import check_target, is_remote
     from nas.net.lower import lower
     from nas.search.compound import parse_coefficients
     from nas.search.scale import scale
@@ -39,6 +40,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if members > MOST_MEMBERS:
         raise UsageError("that is a large family", got=f"members={members}", expected=f"at most {MOST_MEMBERS}")
     conditions = options_of(arguments)
+    if is_remote(conditions["device"]):
+        raise UsageError("a family is measured on the machine that trains it", got=f"target={conditions['device']}")
+    check_target(conditions["device"], runtime=conditions["runtime"])
     size, comparison = subject.size, None
     if coefficients is None:
         size, comparison = _comparison(arguments, subject)

@@ -56,10 +56,11 @@ def foretell(config: SearchConfig, formats: Sequence[str], say: Callable[[str], 
             if said != DEFAULTS[key]:
                 say(f"note: {key}={said} is of final trainings, and none is asked for: add final=1")
         return
+    from nas.export.formats import check_installed, inexpressible
+
+    check_installed(formats)
     if not (further := [name for name in formats if name in ("onnx", "pt2")]):
         return
-    from nas.export.formats import inexpressible
-
     load_plugins(config.plugins)
     space = load_space(config.space)
     graphs = list(_lowered(space.sample(random.Random(seed)) for seed in range(SAMPLES)))

@@ -21,16 +21,16 @@ from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Choice, Hole
 from nas.space.unparse import to_yaml
 
-STATES = ("completed", "failed", "duplicate", "stopped", "running")
-
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Show a page, or a run."""
     what, svg = arguments.words[0], arguments.get("svg")
+    changes = {key: _value(key, text) for key, text in arguments.keys.items() if "." in key}
     try:
-        changes = {key: yaml.safe_load(value) for key, value in arguments.keys.items() if "." in key}
         page = load_page(what, changes)
     except NasError as error:
+        if changes:
+            raise
         document = _run_document(what, error)
         text = _run_text(document)
         if svg is not None:
@@ -45,6 +45,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not arguments.json:
         print(text)
     return document
+
+
+def _value(key: str, text: str) -> Any:
+    """What a change puts in a page. Raises UsageError."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{key} cannot be read", got=text, expected="a value as a page writes it") from None
 
 
 def _member(page: SearchSpace | Architecture, arguments: Arguments) -> tuple[Graph, str]:
@@ -142,6 +150,7 @@ def _run_document(what: str, error: NasError) -> dict[str, Any]:
         raise error from None
     from nas.search.archive import open_archive
     from nas.search.front import front_row, ties
+    from nas.search.study import STATES
 
     with open_archive(what) as archive:
         tested = archive.tested

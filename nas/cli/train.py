@@ -49,11 +49,13 @@ class Subject:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train a network to the end, export it, print its figures."""
     from nas.export.folder import parse_formats
+    from nas.export.formats import check_installed
     from nas.search.config import whole_number
     from nas.train.parallel import join_group, local_device
     from nas.train.recipe_pages import load_recipe
 
     formats = parse_formats(arguments.get("formats"))
+    check_installed(formats)
     subject = subject_of(arguments)
     if subject.data is None:
         raise UsageError("data is missing", expected="data=..., for example data=cifar10")
@@ -164,12 +166,18 @@ def _size(arguments: Arguments, architecture: Architecture, base: Size) -> Size:
 
 
 def data_at(subject: Subject, shape: tuple[int, int, int] | None, seed: int) -> Dataset:
-    """The subject's data set, scaled to a shape where one is said; split by ``seed`` unless a run has split it."""
+    """The subject's data set, scaled to a shape where one is said; split by ``seed`` unless a run has split it.
+
+    Raises UsageError for a shape that is not square, unless the images have it.
+    """
     from nas.train.data import load_data
 
-    if shape is not None and shape[1] != shape[2]:
-        raise UsageError("images are trained square", got="x".join(map(str, shape)))
     seed = seed if subject.split is None else subject.split
+    if shape is not None and shape[1] != shape[2]:
+        data = load_data(subject.data or "", seed=seed)
+        if data.input_shape != shape:
+            raise UsageError("images are scaled to squares", got="x".join(map(str, shape)))
+        return data
     return load_data(subject.data or "", seed=seed, image_size=None if shape is None else shape[1])
 
 

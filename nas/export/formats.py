@@ -77,6 +77,15 @@ def _need_onnx() -> Any:
     return _need("onnxruntime", "onnx")
 
 
+def check_installed(formats: Iterable[str]) -> None:
+    """Raises ExportError where the packages that write one of the formats are missing: before anything is trained."""
+    for name in formats:
+        if name == "onnx":
+            _need_onnx()
+        elif name == "safetensors":
+            _need("safetensors.torch", "safetensors")
+
+
 Write = Callable[[nn.Module, tuple[Tensor, ...], Path], None]
 
 

@@ -6,17 +6,15 @@ ever saves a measurement: a candidate that is surely over a limit is not measure
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy.special import stdtrit
 
 from nas.measure.features import as_table, features_of
 from nas.measure.predictor import LatencyPredictor
-from nas.measure.table import LatencyTable
 from nas.net.graph import Graph
 
 CONFIDENCE = 0.99
+"""Of an interval: the share of measurements that it is to hold."""
 
 FIRST, EVERY = (20, 40, 80), 50
 """Fitted at so many measurements, and then after every so many more."""
@@ -29,10 +27,9 @@ AUDIT = 20
 
 
 class Foresight:
-    """Latencies of a search's networks, foreseen. With a ``table``, its sums are a feature: the rest corrects them."""
+    """Latencies of a search's networks, foreseen."""
 
-    def __init__(self, table: LatencyTable | None = None, *, confidence: float = CONFIDENCE) -> None:
-        self._table, self._confidence = table, confidence
+    def __init__(self) -> None:
         self._rows: list[dict[str, float]] = []
         self._latencies: list[float] = []
         self._fitted, self._skipped = 0, 0
@@ -46,7 +43,7 @@ class Foresight:
 
     def add(self, graph: Graph, latency_ms: float) -> None:
         """Tell a measurement."""
-        self._rows.append(self._features(graph))
+        self._rows.append(features_of(graph))
         self._latencies.append(latency_ms)
 
     def interval(self, graph: Graph) -> tuple[float, float, float] | None:
@@ -57,11 +54,11 @@ class Foresight:
         self._refit()
         if self._predictor is None:
             return None
-        features = self._features(graph)
+        features = features_of(graph)
         if any(value and name not in self._names for name, value in features.items()):
             return None  # it has something in it that no measured network had
         row, _ = as_table([features], self._names)
-        median, low, high = (float(part[0]) for part in self._predictor.predict(row, self._confidence))
+        median, low, high = (float(part[0]) for part in self._predictor.predict(row, CONFIDENCE))
         widen = self._widening()
         return median - widen * (median - low), median, median + widen * (high - median)
 
@@ -74,7 +71,7 @@ class Foresight:
         if self._skipped % AUDIT == 0:
             return None
         low, median, high = found
-        return (f"latency is foreseen as {median:.4g} ms ({low:.4g} to {high:.4g} ms with {self._confidence:.0%} confidence, "
+        return (f"latency is foreseen as {median:.4g} ms ({low:.4g} to {high:.4g} ms with {CONFIDENCE:.0%} confidence, "
                 f"from {self._fitted} measurements), over {limit_ms:.4g} ms")  # fmt: skip
 
     def _widening(self) -> float:
@@ -83,20 +80,13 @@ class Foresight:
         As that of Student's t, with a degree of freedom for every four measurements: with a normal one's, 20
         measurements of a made-up machine held 97 % where 99 % were promised.
         """
-        backed = min(self._confidence, self._used / (self._used + 1))
-        wanted, found = stdtrit(max(2.0, self._used / 4), [(1 + self._confidence) / 2, (1 + backed) / 2])
+        backed = min(CONFIDENCE, self._used / (self._used + 1))
+        wanted, found = stdtrit(max(2.0, self._used / 4), [(1 + CONFIDENCE) / 2, (1 + backed) / 2])
         return float(wanted / found)
 
     @property
     def _used(self) -> int:
         return min(self._fitted, HISTORY)
-
-    def _features(self, graph: Graph) -> dict[str, float]:
-        features = features_of(graph)
-        if self._table is not None:
-            total, unknown = self._table.known_ms(graph)
-            features |= {"table.log_ms": math.log(total) if total else 0.0, "table.ms": total, "table.unknown": float(unknown)}
-        return features
 
     def _refit(self) -> None:
         if len(self._latencies) < next_fit(self._fitted):

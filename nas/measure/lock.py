@@ -30,17 +30,18 @@ GiveWay = Callable[[], bool]
 """Called between steps; whether it had to wait for a measurement."""
 
 
-def lock_folder() -> Path:
-    """The user's own folder for locks: in the temporary folder, which is local to the machine as the devices are.
+def own_folder() -> Path:
+    """The user's own folder, for locks and copies: in the temporary folder, which is local to the machine as the devices are.
 
-    Raises MeasureError when somebody else owns it.
+    Raises MeasureError when another user owns it or can write to it.
     """
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"nas-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
-        raise MeasureError("the folder for device locks belongs to another user", where=str(folder),
-                           hint="Set TMPDIR to a folder of your own.")  # fmt: skip
+    status = folder.lstat()
+    if hasattr(os, "getuid") and (folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022):
+        raise MeasureError("the folder for locks and copies is not this user's alone", where=str(folder),
+                           hint="Remove it, or set TMPDIR to a folder of your own.")  # fmt: skip
     return folder
 
 
@@ -127,7 +128,7 @@ def _try(file: int, kind: int) -> bool:
 
 
 def _path(device: str, folder: Path | None) -> Path:
-    return (folder or lock_folder()) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', device)}.lock"
+    return (folder or own_folder()) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', device)}.lock"
 
 
 def _training(path: Path) -> Path:

@@ -126,11 +126,6 @@ class LatencyTable:
                                got=missing[0].key)  # fmt: skip
         return sum(self.entries[work.key]["median_ms"] for work in work_of(graph))
 
-    def known_ms(self, graph: Graph) -> tuple[float, int]:
-        """The sum over what the table holds of the network, and how many of its operations it does not."""
-        known = [self.entries[work.key]["median_ms"] if work in self else None for work in work_of(graph)]
-        return sum(ms for ms in known if ms is not None), known.count(None)
-
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".part")

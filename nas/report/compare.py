@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from nas.errors import UsageError
-from nas.report.run.document import BASELINE, SEARCH, command, judged_trials, run_document
+from nas.report.run.document import BASELINE, SEARCH, command, run_document
 from nas.report.run.hypervolume import Scale, growth
 from nas.search.archive import Archive
 
@@ -19,7 +19,7 @@ def compare_documents(archives: Sequence[Archive]) -> dict[str, Any]:
         if archive.objectives != objectives:
             raise UsageError("these runs have different objectives", expected=",".join(map(str, objectives)),
                              got=f"{','.join(map(str, archive.objectives))} in {archive.folder.path}")  # fmt: skip
-    scale = Scale(list(chain.from_iterable(map(judged_trials, archives))), objectives)
+    scale = Scale(list(chain.from_iterable(archive.within(()) for archive in archives)), objectives)
     rows = [_row(archive, scale) for archive in archives]
     equal = min((row["growth"]["end_s"] for row in rows if row["growth"]["share"]), default=0.0)
     for row in rows:

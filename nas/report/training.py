@@ -20,7 +20,7 @@ Show = Callable[[EpochResult, int], None]
 
 
 @contextmanager
-def training_view(stream: TextIO | None = None, what: str = "epochs") -> Iterator[Show]:
+def training_view(stream: TextIO | None = None) -> Iterator[Show]:
     """A view on ``stream`` (default stdout) for as long as the block lasts."""
     stream = stream or sys.stdout
     console = Console(file=stream)
@@ -30,7 +30,7 @@ def training_view(stream: TextIO | None = None, what: str = "epochs") -> Iterato
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[said]}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None, said="")
+        task = progress.add_task("epochs", total=None, said="")
         yield lambda epoch, epochs: progress.update(task, total=epochs, completed=epoch.epoch + 1, said=_figures(epoch))
 
 

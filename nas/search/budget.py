@@ -196,11 +196,6 @@ class Meter:
         """The clock, in seconds."""
         return self._clock()
 
-    @property
-    def in_flight(self) -> frozenset[int]:
-        """Trials that are being metered."""
-        return frozenset(self._running)
-
     def spent(self, kind: Kind) -> float:
         """Seconds (trials: a count of the completed) until now."""
         now = self._clock()

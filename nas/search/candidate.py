@@ -10,10 +10,8 @@ from nas.net.graph import Graph
 from nas.search.study import Record
 from nas.space.search_space import Architecture
 
-Stage = Literal["measure", "train", "final"]
+Stage = Literal["measure", "train"]
 """What one job does with a candidate. A trial is measured, then trained in one job or, with early stopping, in several."""
-
-Arm = Literal["search", "baseline"]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
 from nas.ops.plugins import load_plugins
-from nas.search.final import train_final
+from nas.search.final import TOLD, train_final
 from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
 from nas.train.checkpoint import load_weights, save_weights
@@ -57,14 +57,14 @@ def preload() -> None:
 
 
 @lru_cache(maxsize=2)
-def dataset(source: str, seed: int, limit: int | None, image_size: int | None, device: str, shared: str | None = None) -> Dataset:
+def dataset(source: str, seed: int, image_size: int | None, device: str, shared: str | None = None) -> Dataset:
     """The data set, kept between trials; from the ``shared`` folder that the driver made of it, where there is one.
 
     Its test split stays sealed in workers.
     """
     if shared is not None:
         return open_shared(Path(shared)).to(device)
-    return load_data(source, seed=seed, limit=limit, image_size=image_size).sealed().to(device)
+    return load_data(source, seed=seed, image_size=image_size).sealed().to(device)
 
 
 def evaluate(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
     def on_epoch(epoch: EpochResult) -> bool:
         nonlocal asked
         done = epoch.epoch + 1
-        asked = report({"epoch": done, "metrics": {"accuracy": epoch.val_accuracy}, "epoch_s": epoch.seconds})
+        asked = report({"epoch": done, "metrics": {"accuracy": epoch.val_accuracy}})
         return (asked and done < until) or until <= done < epochs
 
     try:
@@ -157,11 +157,9 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
             save_weights(network, Path(payload["weights"]))
         checkpoint.unlink(missing_ok=True)
     return {
-        "metrics": {"accuracy": result.val_accuracy}, "val_loss": result.last.val_loss,
-        "train_loss": result.last.train_loss, "epochs": done, "stopped": done < until,
-        "val_images": len(dataset(**payload["data"]).validation),
-        "train_s": result.seconds, "images_per_s": result.last.images_per_s,
-        "curve": [round(epoch.val_accuracy, 6) for epoch in result.history],
+        "metrics": {"accuracy": result.val_accuracy}, "train_loss": result.last.train_loss,
+        "epochs": done, "stopped": done < until, "val_images": len(dataset(**payload["data"]).validation),
+        "train_s": result.seconds, "curve": [round(epoch.val_accuracy, 6) for epoch in result.history],
     }  # fmt: skip
 
 
@@ -183,8 +181,7 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
                          on_epoch=on_epoch, enough=ENOUGH)  # fmt: skip
     if result.metrics is None:
         return {"stopped": True}
-    told = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
-    return {"metrics": {}, **{word: result.metrics[word] for word in told}}
+    return {"metrics": {}, **{word: result.metrics[word] for word in TOLD}}
 
 
 def whole_dataset(words: Mapping[str, Any]) -> Dataset:

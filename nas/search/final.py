@@ -43,6 +43,9 @@ from nas.train.split import Split
 
 PAGE, PLAN, CHECKPOINT, METRICS = "architecture.yaml", "training.yaml", "checkpoint.pt", "metrics.json"
 BEST, LAST = "best.pt", "last.pt"
+
+TOLD = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
+"""What of its metrics a search tells of a final training."""
 FILES = (PAGE, PLAN, CHECKPOINT, METRICS, BEST, LAST)
 """All that a training keeps in its folder."""
 

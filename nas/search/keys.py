@@ -2,7 +2,8 @@
 
 KEYS = {
     "space": "search space: a name that `nas spaces` lists, or a YAML file",
-    "data": "digits, cifar10, a folder of class folders, an .npz file, hf:NAME, package.module:function",
+    "data": "digits, cifar10, cifar100, fashion_mnist, mnist, a folder of class folders or of idx files, "
+            "an .npz file, hf:NAME, package.module:function",
     "image_size": "scale images to so many pixels a side; needed where a folder's differ in size (default: as they are)",
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
     "objectives": "what to optimise, comma-separated: accuracy, latency, latency_p95, throughput, memory, energy, num_params, "

@@ -8,15 +8,10 @@ from typing import Any
 
 from nas.search.agreement import Agreement
 from nas.search.config import SearchConfig
-from nas.search.final import FinalResult
+from nas.search.final import TOLD, FinalResult
 from nas.search.front import Checks, front_row
 from nas.search.run import RunFolder
-from nas.search.study import Record
-
-TOLD = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
-"""What is told of a final training."""
-
-STATES = ("completed", "failed", "duplicate", "stopped")
+from nas.search.study import STATES, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +38,8 @@ class Result:
         front = [front_row(record, test, self.checks, self.ties[record.number]) for record, test in self.front]
         return {
             "run": str(self.folder.path), "space": self.config.space, "strategy": self.strategy,
-            "trials": {state: self.counts.get(state, 0) for state in STATES}, "budget": self.budget, "wall_s": self.wall_s,
+            "trials": {state: self.counts.get(state, 0) for state in STATES if state != "running"},
+            "budget": self.budget, "wall_s": self.wall_s,
             "front": front, "best": next((r for r in front if self.best and r["trial"] == self.best.number), None),
             "message": self.message, "interrupted": self.interrupted,
             "final": [{"trial": record.number, "folder": str(final.folder)} | {word: (final.metrics or {})[word] for word in TOLD}

@@ -114,7 +114,8 @@ def _check_plugins(needed: tuple[str, ...], where: str) -> None:
 
 
 def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
-    """Raise RunError when a run is continued with words that make it another search. What is not said is not compared."""
+    """Raise RunError when a run is continued with words that make it another search. What is not said is
+    not compared, but for objectives, limits and the seed."""
     shares = Shares.chosen(asked.shares, strategy=asked.strategy, expected=None)
     said: list[tuple[str, Any, Any]] = [
         ("space", run.space.spec, load_space(asked.space).spec), ("data", run.config.data, absolute(asked.data)),

@@ -30,7 +30,6 @@ from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
 from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
-from nas.search.objectives import parse_objectives
 from nas.search.peers import train_peers
 from nas.search.planner import multipliers, one_thread, plan_search, times
 from nas.search.result import Result
@@ -82,7 +81,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     space = load_space(config.space)
     check_measuring(config, device, space.spec, say)
     load_recipe(config.recipe)
-    choose_strategy(config.strategy, space, parse_objectives(config.objectives), budget)
+    choose_strategy(config.strategy, space, budget)
     for words in (config.deploy, config.proxy):
         multipliers(space.spec, words)
     data = load_data(config.data, seed=config.seed, image_size=config.image_size)
@@ -148,7 +147,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         if not new:
             meter = Meter.from_mapping(meter.budget, study.spent)
         expected = expected_trials(meter.budget, plan, device, workers)
-        sampler, reason = choose_strategy(config.strategy, space, objectives, meter.budget, config.seed, expected,
+        sampler, reason = choose_strategy(config.strategy, space, meter.budget, config.seed, expected,
                                           known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
@@ -220,7 +219,7 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     """What the evaluator is told with every job; the loop adds ``page``, ``weights``, ``checkpoint`` and ``stage``."""
     config, plan = settled.config, settled.plan
     return {
-        "data": {"source": config.data, "seed": config.seed, "limit": None, "image_size": config.image_size,
+        "data": {"source": config.data, "seed": config.seed, "image_size": config.image_size,
                  "device": settled.device, "shared": str(shared) if shared else None},
         "deploy": size_words(plan.deploy), "proxy": size_words(plan.proxy), "recipe": plan.recipe.to_mapping(),
         "seed": config.seed, "plugins": list(config.plugins), "measure": measure_words(settled, folder),
@@ -230,7 +229,7 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
 
 def _tested(record: Record, study: SearchStudy, folder: RunFolder, payload: Mapping[str, Any], data: Dataset,
             say: Say) -> float | None:
-    """Accuracy of a member of the final front on the test split: the only place where it is read."""
+    """Accuracy of a member of the final front on the test split, read when the search has ended."""
     weights = str(folder.weights_of(record.number))
     try:
         return test_accuracy(study.space.architecture(record.decisions), {**payload, "weights": weights}, data)

@@ -83,6 +83,8 @@ def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
     A database that is not a file has no such lock: two drivers on it are not kept apart.
     """
     url = where if isinstance(where, str) and "://" in where else None
+    if reading and url is not None and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        raise RunError("there is no such database", where=url)  # SQLite would make an empty one
     if url is not None and (reading or not url.startswith("sqlite:///")):
         return Storage(_open_database(url), None)
     path = Path(url.removeprefix("sqlite:///") if url is not None else where)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -31,7 +31,8 @@ from nas.space.search_space import Architecture, SearchSpace
 from nas.space.spec import Hole, Scalar
 from nas.space.suggest import snap
 
-State = Literal["running", "completed", "failed", "duplicate", "stopped"]
+State = Literal["completed", "failed", "duplicate", "stopped", "running"]
+STATES: tuple[State, ...] = get_args(State)
 
 _STORED = {
     "running": TrialState.RUNNING, "completed": TrialState.COMPLETE, "failed": TrialState.FAIL,

@@ -13,7 +13,6 @@ from ray.tune.search import Searcher
 
 from nas.errors import RunError, UsageError
 from nas.search.budget import Budget
-from nas.search.objectives import parse_objectives
 from nas.search.samplers import choose_strategy
 from nas.search.samplers.base import distributions
 from nas.space.search_space import SearchSpace
@@ -47,7 +46,7 @@ class NasSearcher(Searcher):
             self._begin(mode)
 
     def _begin(self, mode: str) -> optuna.Study:
-        sampler, _ = choose_strategy(self._strategy, self._space, parse_objectives("accuracy"), Budget(), self._seed)
+        sampler, _ = choose_strategy(self._strategy, self._space, Budget(), self._seed)
         self._study = optuna.create_study(direction="maximize" if mode == "max" else "minimize", sampler=sampler)
         return self._study
 

@@ -7,24 +7,14 @@ A change is a path to a word of a page and its new value: ``network.stage1.repea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from nas.errors import SpaceError, nearest
-from nas.space.page import Page, Row, read_file
-from nas.space.parse import parse_page
+from nas.space.page import Page, Row
 from nas.space.parse import row_names as names_of
-from nas.space.spec import Spec
 
 _INNER = ("cells", "layers", "branches", "each")
 """Words that a path may leave out: what is inside them is found from outside."""
-
-
-def parse_family(path: Path) -> dict[str, Spec]:
-    """Every spec in a file by name: the page itself, and its ``variants``. Raises SpaceError as parsing does."""
-    page = read_file(path)
-    base = parse_page(page)
-    return {base.name: base} | {name: parse_page(variant(page, name)) for name in _variants(page)}
 
 
 def variant(page: Page, name: str) -> Page:

@@ -35,10 +35,6 @@ CHECK_EVERY = 256
 """Steps between two looks at the loss inside an epoch; each look waits for the device once."""
 
 
-class StopTraining(Exception):
-    """Raised by ``on_epoch`` to end a training after the epoch it was told of."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
     """One epoch: its number from 0, mean training loss (augmented images; label smoothing, mixup and auxiliary head
@@ -90,10 +86,9 @@ def fit(
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
     ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits, ...) while training; build it under
-    :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True or raises :class:`StopTraining`,
-    the training ends there. With a ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so
-    a kill in between repeats that epoch), and the same call goes on from it, also after a stop; with
-    ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time. The
+    :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True, the training ends there. With a
+    ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so a kill in between repeats that
+    epoch), and the same call goes on from it, also after a stop; with ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time. The
     weights of the :attr:`FitResult.best` epoch so far are kept in the file ``best``. ``give_way`` is called after every
     step: :func:`nas.measure.lock.device_shared` pauses the training there while another process measures.
 
@@ -115,11 +110,7 @@ def fit(
                 result = training.run_epoch()
                 if best is not None and group.first and training.is_best:
                     save_weights(training.judged, best)
-                try:
-                    stopped = bool(on_epoch is not None and on_epoch(result))
-                except StopTraining:
-                    stopped = True
-                stopped = group.any(stopped, training.device)
+                stopped = group.any(bool(on_epoch is not None and on_epoch(result)), training.device)
                 due = stopped or time.monotonic() - saved >= checkpoint_every_s
                 if checkpoint is not None and group.first and due:
                     training.save(checkpoint)

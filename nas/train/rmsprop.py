@@ -8,6 +8,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+DECAY, EPS = 0.9, 1e-3
+"""d and eps of :class:`RMSProp`."""
+
 
 class RMSProp(torch.optim.Optimizer):
     """v = d v + (1 - d) g^2, m = momentum m + lr g / sqrt(v + eps), w = w - m; weight decay is added to g.
@@ -17,9 +20,8 @@ class RMSProp(torch.optim.Optimizer):
     a step is kept in its momentum.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], lr: float, *, decay: float = 0.9, momentum: float = 0.9,
-                 eps: float = 1e-3) -> None:  # fmt: skip
-        super().__init__(params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
+    def __init__(self, params: Iterable[dict[str, Any]], lr: float, *, momentum: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -48,9 +50,9 @@ class RMSProp(torch.optim.Optimizer):
         squares, moved = ([self.state[p][key] for p in weights] for key in ("square", "moved"))
         if group["weight_decay"]:
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
-        torch._foreach_mul_(squares, group["decay"])
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - group["decay"])
-        roots = torch._foreach_add(squares, group["eps"])
+        torch._foreach_mul_(squares, DECAY)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - DECAY)
+        roots = torch._foreach_add(squares, EPS)
         torch._foreach_sqrt_(roots)
         torch._foreach_mul_(moved, group["momentum"])
         torch._foreach_addcdiv_(moved, gradients, roots, value=group["lr"])

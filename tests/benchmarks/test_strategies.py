@@ -9,7 +9,6 @@ import pytest
 from benchmarks.tables import nas_bench_201
 from benchmarks.tabular import Problem, replay
 from nas.search.budget import parse_budget
-from nas.search.objectives import parse_objectives
 from nas.search.samplers import choose_strategy
 
 pytestmark = [
@@ -23,7 +22,7 @@ def found(name, seeds=5, evaluations=200):
     table, last = nas_bench_201("cifar10"), []
     for seed in range(seeds):
         problem, budget = Problem(table, seed), parse_budget(f"{evaluations}trials")
-        sampler, _ = choose_strategy(name, table.space, parse_objectives("accuracy"), budget, seed)
+        sampler, _ = choose_strategy(name, table.space, budget, seed)
         steps = {step: rows for step, _, rows in replay(problem, sampler, evaluations)}
         last.append(table.score(steps[max(steps)], None))
     return float(np.mean(last))

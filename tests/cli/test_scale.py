@@ -72,6 +72,8 @@ S = ["scale", "net.yaml"]
     ([*S, "coefficients=1.2,1.1,1.1", "members=0"], "members"), ([*S, "coefficients=1.2,1.1,1.1", "members=99"], "at most"),
     ([*S, "data=tiny.npz", "rule=mac"], "Did you mean 'macs'"), ([*S, "data=tiny.npz", "budget=3trials"], "wall time"),
     ([*S, "data=tiny.npz", "recipe=quik"], "Did you mean 'quick'"), ([*S, "data=tiny.npz", "deploy=num_classes=9"], "9 classes"),
+    ([*S, "data=tiny.npz", "target=http://127.0.0.1:9"], "on the machine that trains it"),
+    ([*S, "data=tiny.npz", "runtime=onxruntime"], "Did you mean 'onnxruntime'"),
     ([*S, "data=tiny.npz", "device=tpu"], "device=tpu"), ([*S, "dtype=int4", "coefficients=1,1,1"], "unknown dtype"),
 ])  # fmt: skip
 def test_a_wrong_line_is_told(place: Path, argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

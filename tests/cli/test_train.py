@@ -19,6 +19,7 @@ from nas.cli.train import Subject, data_at
 from nas.train import load_data
 from tests.cli.driver import begin, environment, wait_until
 from tests.cli.test_search import contract
+from tests.search.runs import write_data
 
 PAGE = "{name: net, network: [{op: conv_bn_act, kernel_size: 3, out_channels: 8}, global_avg_pool, classifier]}"
 RECIPE = "{epochs: 2, batch_size: 20, ema: 0.9, mixup: 0.2, drop_path: 0.1, aux_weight: 0.4}"
@@ -86,6 +87,36 @@ def test_a_runs_network_is_judged_on_the_images_that_the_run_held_out(place: Pat
     assert data_at(of_run, None, 1).fingerprint == load_data("tiny.npz", seed=5).fingerprint
     assert data_at(of_page, None, 1).fingerprint == load_data("tiny.npz", seed=1).fingerprint
     assert data_at(of_page, None, 1).fingerprint != data_at(of_run, None, 1).fingerprint
+
+
+def test_images_that_are_not_square_are_trained_as_they_are(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_data(place / "wide.npz", shape=(8, 10))
+    main(["search", "space=many.yaml", "data=wide.npz", "budget=1trials", "epochs=1", "baseline=0", "repeats=0", "run=wide",
+          "objectives=accuracy,num_params"])  # fmt: skip
+    for words, out in (["wide"], "t"), (["net.yaml", "data=wide.npz", "deploy=input=1x8x10"], "u"):
+        assert main(["train", *words, "recipe=short.yaml", "epochs=1", f"out={out}"]) == 0
+        assert "input: [1, 8, 10]" in (place / out / "architecture.yaml").read_text()
+    capsys.readouterr()
+    assert main(["train", "wide", "recipe=short.yaml", "deploy=input=1x8x9"]) == 2
+    assert "scaled to squares" in capsys.readouterr().err
+
+
+def test_a_run_of_scaled_images_is_trained_on_scaled_images(place: Path) -> None:
+    main(["search", "space=many.yaml", "data=tiny.npz", "budget=1trials", "epochs=1", "baseline=0", "repeats=0", "run=scaled",
+          "objectives=accuracy,num_params", "image_size=10"])  # fmt: skip
+    assert main(["train", "scaled", "recipe=short.yaml", "epochs=1", "out=t"]) == 0
+    assert "input: [1, 10, 10]" in (place / "t" / "architecture.yaml").read_text()
+
+
+@pytest.mark.parametrize(("name", "package"), [("onnx", "onnxscript"), ("safetensors", "safetensors.torch")])
+def test_a_format_whose_packages_are_missing_is_refused_before_the_training(
+    place: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    for line in T, ["search", "space=many.yaml", "data=tiny.npz", "budget=1trials,2h", "final=1"]:
+        assert main([*line, f"formats=py,{name}", "--json"]) == 2
+        assert f"pip install 'nas[{name}]'" in capsys.readouterr().err
+    assert not (place / "results").exists()
 
 
 T = ["train", "net.yaml", "data=tiny.npz"]

@@ -55,6 +55,9 @@ WRONG = [
     (["compare", "none", "none"], "no such run"), (["report", "none", "--serve", "port=x"], "no such run"),
     (["export", "none"], "none"), (["spaces", "x"], "does not take"), (["spaces", "--arch"], "Did you mean 'architectures'"),
     (["ops", "sepconv"], "sep_conv"),
+    (["show", "nasnet_cell", "network.stem.stride=[1"], "network.stem.stride cannot be read"),
+    (["show", "nasnet_cell", "network.stm.stride=1"], "stm"),
+    (["ops", "plugins=~no-such-user/x.py"], "home directory"), (["show", "~no-such-user/x"], "home directory"),
 ]  # fmt: skip
 
 

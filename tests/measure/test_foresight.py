@@ -8,7 +8,6 @@ import pytest
 
 from nas.measure import foresight
 from nas.measure.foresight import AUDIT, FIRST, HISTORY, Foresight, next_fit
-from nas.measure.table import LatencyTable, work_of
 from nas.net.graph import Graph
 from nas.net.lower import lower
 from nas.space.parse import parse_page
@@ -30,8 +29,8 @@ def truth(graph: Graph) -> float:
     return 0.5 + graph.macs / 1e6 + 0.1 * sum(1 for _ in graph.calls())
 
 
-def taught(count: int, noise: float = 0.02, table: LatencyTable | None = None) -> Foresight:
-    rng, found = np.random.default_rng(0), Foresight(table)
+def taught(count: int, noise: float = 0.02) -> Foresight:
+    rng, found = np.random.default_rng(0), Foresight()
     for graph in networks(count):
         found.add(graph, truth(graph) * math.exp(noise * rng.standard_normal()))
     return found
@@ -94,19 +93,3 @@ def test_something_never_seen_is_measured():
     other = lower(SearchSpace(parse_page({"name": "o", "input": [3, 16, 16], "num_classes": 10, "network": [
         {"op": "max_pool", "kernel_size": 3}, "global_avg_pool", "classifier"]})).sample(random.Random(0)))  # fmt: skip
     assert taught(20).surely_over(other, 1e-9) is None
-
-
-def test_a_table_corrected_needs_fewer_measurements(tmp_path):
-    """Its sums are the truth but for a factor, which 20 measurements are enough for."""
-    table = LatencyTable(tmp_path / "table.json", {})
-    for graph in networks(60):
-        for work in work_of(graph):
-            table.entries[work.key] = {"median_ms": 0.1 + work.call.macs / 1e6}
-    assert table.known_ms(networks(1)[0])[1] == 0
-
-    def error(found: Foresight) -> float:
-        return float(np.mean([abs(found.interval(graph)[1] / truth(graph) - 1) for graph in networks(60, seed=4)]))
-
-    assert error(taught(20, noise=0.0, table=table)) < 0.02
-    table.entries.pop(next(iter(table.entries)))
-    assert max(table.known_ms(graph)[1] for graph in networks(60)) >= 1

@@ -10,7 +10,7 @@ import pytest
 
 from nas.errors import MeasureError
 from nas.measure import lock
-from nas.measure.lock import device_lock, device_shared, lock_folder
+from nas.measure.lock import device_lock, device_shared, own_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,14 +102,21 @@ def test_a_dead_process_lets_go(tmp_path, holder):
 
 def test_the_folder_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = lock_folder()
+    folder = own_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert lock_folder() == folder
+    assert own_folder() == folder
+    folder.chmod(0o777)
+    with pytest.raises(MeasureError, match="not this user's alone"):
+        own_folder()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(MeasureError, match="not this user's alone"):
+        own_folder()
     stranger = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: stranger)
     (tmp_path / f"nas-{stranger}").mkdir()
-    with pytest.raises(MeasureError, match="belongs to another user"):
-        lock_folder()
+    with pytest.raises(MeasureError, match="not this user's alone"):
+        own_folder()
 
 
 def test_who_waits_may_think_better_of_it(tmp_path):

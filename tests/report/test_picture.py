@@ -16,9 +16,8 @@ from nas.net.lower import lower
 from nas.report.picture import picture
 from nas.report.picture.diagram import diagrams
 from nas.report.picture.layers import Layout, lay_out
-from nas.space.family import parse_family
 from nas.space.library import bundled_spaces, load_space
-from tests.pages import FAMILY_FILES, architectures
+from tests.pages import FAMILY_FILES, architectures, parse_family
 
 SPACES = sorted(bundled_spaces())
 FIRST = [next(iter(parse_family(file))) for file in FAMILY_FILES]

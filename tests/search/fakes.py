@@ -185,7 +185,7 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
         study = SearchStudy(storage, chosen.space, objectives, constraints, name="run")
         budget = parse_budget(config.budget)
         meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
-        sampler, _ = choose_strategy(config.strategy, chosen.space, objectives, budget, config.seed)
+        sampler, _ = choose_strategy(config.strategy, chosen.space, budget, config.seed)
         ledger = Ledger(study, meter, run, chosen.plan.deploy)
         yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, plan=chosen.plan, payload=payload_of(chosen, run),
                          view=view, rules=rules_of(chosen, **rules))  # fmt: skip

@@ -14,11 +14,11 @@ from nas.search.start import search
 from tests.search.fakes import MANY
 
 
-def write_data(path: Path, *, images: int = 90, seed: int = 0) -> Path:
-    """An .npz of 8x8 images in three classes that can be told apart."""
+def write_data(path: Path, *, images: int = 90, seed: int = 0, shape: tuple[int, int] = (8, 8)) -> Path:
+    """An .npz of small images in three classes that can be told apart."""
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 3
-    pixels = rng.integers(0, 80, (images, 8, 8), dtype=np.uint8) + (60 * labels[:, None, None]).astype(np.uint8)
+    pixels = rng.integers(0, 80, (images, *shape), dtype=np.uint8) + (60 * labels[:, None, None]).astype(np.uint8)
     cut = images * 2 // 3
     np.savez(path, x_train=pixels[:cut], y_train=labels[:cut], x_test=pixels[cut:], y_test=labels[cut:])
     return path

@@ -125,6 +125,9 @@ def test_reading_beside_the_driver_sees_what_is_whole(journal):
             assert reader.optuna.get_study_user_attrs(0)["c"] == 3
     with pytest.raises(RunError, match="no journal"):
         open_storage(journal.parent / "nothing", reading=True)
+    with pytest.raises(RunError, match="no such database"):
+        open_storage(f"sqlite:///{journal.parent / 'gone.db'}", reading=True)
+    assert not (journal.parent / "gone.db").exists()
 
 
 def test_a_batch_reaches_the_file_at_its_end_in_one_append(journal, monkeypatch):

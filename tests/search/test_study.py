@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from nas.errors import MeasureError, RunError, SpaceError
 from nas.search.budget import Meter, parse_budget
 from nas.search.objectives import parse_constraint, parse_objectives
-from nas.search.samplers import STRATEGIES, RandomSampler, suggest
+from nas.search.samplers import STRATEGIES, RandomSampler
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
 from tests.search.spaces import space
@@ -233,7 +233,7 @@ def test_the_loop_and_a_script_walk_the_same_way_and_so_does_a_loop_that_is_kill
     found = []
     for _ in range(16):
         trial = script.ask()
-        found.append(dict(suggest(space("conditional"), trial).decisions))
+        found.append(dict(space("conditional").suggest(trial).decisions))
         script.tell(trial, list(metrics(found[-1]).values()))
     optuna.logging.set_verbosity(before)
     assert found == walked

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from nas.errors import SpaceError
-from nas.space.family import override, parse_family
+from nas.space.family import override
 from nas.space.page import Row, read_page
 from nas.space.parse import parse_page
 from nas.space.spec import Op, Parallel, Repeat, Spec
+from tests.pages import parse_family
 
 PAGE = """
 name: tiny

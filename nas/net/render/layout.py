@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.errors import ExportError
 
-WIDTH = 130
+WIDTH, PROSE = 130, 110
 """Characters a line of exported source may have: this project's own line length."""
 
 
@@ -72,9 +72,8 @@ def literal(value: Any) -> str:
     raise ExportError("a value that cannot be written as source", got=repr(value), expected="numbers, text, true, false, lists")
 
 
-def prose(text: str, indent: int = 0, width: int = 110) -> list[str]:
+def prose(text: str) -> list[str]:
     """Text from elsewhere, safe inside a docstring: one paragraph, printable characters only, no closer, no escape."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     plain = plain.replace("\\", "\\\\").replace('"""', "'''")
-    return textwrap.wrap(" ".join(plain.split()), width, initial_indent=" " * indent, subsequent_indent=" " * indent,
-                         break_long_words=True, break_on_hyphens=False)  # fmt: skip
+    return textwrap.wrap(" ".join(plain.split()), PROSE, break_long_words=True, break_on_hyphens=False)

@@ -213,7 +213,7 @@ class _Merge:
             self.channels[name] = _sum(sources) if first.join == "cat" else sources[0]
             return Piece(name, self.reads[name], first.join, (), tokens=len(first.shape) == 2)
         if first.maker.name == "Projection" and all(s.maker.name == "Projection" for s in steps.values()):
-            steps = self.with_skips(name, steps, sources[0])
+            steps = self.with_skips(steps, sources[0])
         makers = list(dict.fromkeys(s.maker.name for s in steps.values()))
         groups = [{u: s for u, s in steps.items() if s.maker.name == maker} for maker in makers]
         groups.sort(key=lambda group: (next(iter(group.values())).maker.name != "FactorizedReduction", len(group)))
@@ -224,7 +224,7 @@ class _Merge:
             return Piece(name, self.reads[name], None, (Kind(made),), maker=first.maker)
         return self.conditional(name, groups, calls, sources[0])
 
-    def with_skips(self, name: str, steps: Mapping[int, Step], source: Expr) -> dict[int, Step]:
+    def with_skips(self, steps: Mapping[int, Step], source: Expr) -> dict[int, Step]:
         """Projections where some uses have none: there a projection between equal shapes, which passes its input."""
         model = next(iter(steps.values()))
         full = {}

@@ -6,7 +6,7 @@
   const SHOWN = 16; // decisions that hovering tells
   let chosen = null;
 
-  const PHASE = { search: "search", baseline: "random baseline", repeat: "repeats", final: "final training" };
+  const PHASE = { search: "search", baseline: "random baseline" };
 
   const value = (trial, metric) => (metric === "trial" ? trial.trial : trial.metrics[metric]);
   const axisTitle = (m) => (m === "trial" ? "trial" : LABEL[m] + (m === "latency" ? " (ms)" : ""));
@@ -35,7 +35,7 @@
 
   function drawFront() {
     const x = $("axis-x").value, y = $("axis-y").value;
-    const judged = run.trials.filter((t) => t.state === "completed" && (t.phase === "search" || t.phase === "baseline") && known(value(t, x)) && known(value(t, y)));
+    const judged = run.trials.filter((t) => t.state === "completed" && known(value(t, x)) && known(value(t, y)));
     const groups = [
       ["search", "search", judged.filter((t) => t.phase === "search" && !t.front), { size: 7, opacity: 0.55 }],
       ["random baseline", "baseline", judged.filter((t) => t.phase === "baseline" && !t.front), { size: 7, opacity: 0.6, symbol: "x-thin", line: { width: 1.5, color: colour("baseline") } }],

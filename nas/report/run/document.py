@@ -20,20 +20,19 @@ from nas.search.config import SearchConfig
 from nas.search.finals import proxy_and_final
 from nas.search.front import Checks
 from nas.search.objectives import METRICS, front
-from nas.search.study import Record
+from nas.search.settled import size_words
+from nas.search.study import STATES, Record
 
 SEARCH, BASELINE = "search", "baseline"
-JUDGED = (SEARCH, BASELINE)
-"""Phases whose trials were trained alike, so that they compare. The others (repeat, final) have a place of their own."""
+"""The phases of trials."""
 
 SPENT = ("training_s", "measuring_s", "other_s", "failed_s", "stopped_s", "trials", "failed", "stopped", "duplicate")
-STATES = ("completed", "failed", "duplicate", "stopped", "running")
 
 
 def run_document(archive: Archive) -> dict[str, Any]:
     """What ``nas report RUN --json`` prints, and what the page is drawn from. Accuracies are fractions, latencies ms."""
     records, metadata = archive.study.records, archive.study.metadata
-    judged = judged_trials(archive)
+    judged = archive.within(())
     members = {judged[i].number for i in front([r.metrics for r in judged], archive.objectives)}
     images = _images(archive, metadata)
     document = {
@@ -51,11 +50,6 @@ def run_document(archive: Archive) -> dict[str, Any]:
     }  # fmt: skip
     plain: dict[str, Any] = _plain(document)
     return plain
-
-
-def judged_trials(archive: Archive) -> list[Record]:
-    """Completed trials within the limits, of the phases that compare."""
-    return [r for r in archive.within(()) if phase(r) in JUDGED]
 
 
 def command(config: SearchConfig) -> str:
@@ -78,14 +72,10 @@ def _head(archive: Archive) -> dict[str, Any]:
     return {
         "name": archive.folder.path.resolve().name, "path": str(archive.folder.path), "space": config.space, "data": config.data,
         "source": archive.study.space.spec.source, "budget": config.budget, "strategy": config.strategy, "seed": config.seed,
-        "command": command(config), "plugins": on_command_line(config.plugins), "deploy": _size(archive.deploy),
-        "proxy": _size(archive.proxy),
+        "command": command(config), "plugins": on_command_line(config.plugins), "deploy": size_words(archive.deploy),
+        "proxy": size_words(archive.proxy),
         "same_size": archive.deploy == archive.proxy,
     }  # fmt: skip
-
-
-def _size(size: Any) -> dict[str, Any]:
-    return {"width": size.width, "depth": size.depth, "input": list(size.input or ()), "num_classes": size.num_classes}
 
 
 def _images(archive: Archive, metadata: Mapping[str, Any]) -> dict[str, int | None]:
@@ -116,7 +106,7 @@ def _trials(archive: Archive, members: set[int], images: Mapping[str, int | None
 def _progress(archive: Archive, judged: Sequence[Record]) -> dict[str, Any]:
     """Growth of the search's and of the random baseline's hypervolume, in one box, and both where their costs are equal."""
     scale = Scale(judged, archive.objectives)
-    curves = {name: growth(archive, scale, name) for name in JUDGED}
+    curves = {name: growth(archive, scale, name) for name in (SEARCH, BASELINE)}
     equal = min((curve["end_s"] for curve in curves.values() if curve["share"]), default=0.0)
     at_equal = {n: max((v for s, v in zip(c["spent_s"], c["share"], strict=True) if s <= equal), default=None)
                 for n, c in curves.items()}  # fmt: skip

@@ -64,7 +64,7 @@ class Scale:
 
 
 def phase(record: Record) -> str:
-    """What a trial was run for: search, baseline, repeat or final."""
+    """What a trial was run for: search, or the random baseline."""
     return str(record.attrs.get("phase") or "search")
 
 

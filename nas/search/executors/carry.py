@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import RunError
+from nas.measure.lock import own_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,6 @@ class Copies:
 def is_whole(name: str) -> bool:
     """Whether the copies of that name are on this machine."""
     return (own_folder() / name / "whole").exists()
-
-
-def own_folder() -> Path:
-    """A folder below the system's temporary one that no other user can write to. Raises RunError."""
-    folder = Path(tempfile.gettempdir()) / f"nas-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise RunError("the folder for copies is not this user's alone", where=str(folder), hint="Remove it.")
-    return folder
 
 
 class Scratch:

@@ -155,9 +155,9 @@ class Endpoint:
         self._rouse: Callable[[], None] = lambda: None
 
     @classmethod
-    def open(cls, address: str, *, token: str | None = None, carry: Sequence[Path | str] = ()) -> Endpoint:
+    def open(cls, address: str, *, carry: Sequence[Path | str] = ()) -> Endpoint:
         """At ``HOST:PORT``, or ``PORT`` on this machine's loopback."""
-        return cls(*parse_address(address, host="127.0.0.1"), token=token, carry=carry)
+        return cls(*parse_address(address, host="127.0.0.1"), carry=carry)
 
     @property
     def command(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from nas.errors import UsageError, nearest
 from nas.search.budget import Budget
-from nas.search.objectives import Objective
-from nas.search.samplers.base import SpaceSampler, distributions, suggest
+from nas.search.samplers.base import SpaceSampler, distributions
 from nas.search.samplers.flat import NSGAIISampler, TPESampler
 from nas.search.samplers.hierarchical_evolution import HierarchicalEvolutionSampler
 from nas.search.samplers.local_search import LocalSearchSampler
@@ -25,7 +24,7 @@ from nas.space.search_space import SearchSpace
 __all__ = [
     "STRATEGIES", "HierarchicalEvolutionSampler", "LocalSearchSampler", "NAOSampler", "NSGAIISampler",
     "NonAgingEvolutionSampler", "PNASSampler", "RLSampler", "RandomSampler", "RegularizedEvolutionSampler",
-    "ReinforceSampler", "SpaceSampler", "SurrogateSampler", "TPESampler", "choose_strategy", "distributions", "suggest",
+    "ReinforceSampler", "SpaceSampler", "SurrogateSampler", "TPESampler", "choose_strategy", "distributions",
 ]  # fmt: skip
 
 STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
@@ -54,7 +53,7 @@ ASK_S = 1.0
 
 
 def choose_strategy(
-    name: str, space: SearchSpace, objectives: Sequence[Objective], budget: Budget, seed: int | None = None,
+    name: str, space: SearchSpace, budget: Budget, seed: int | None = None,
     trials: int | None = None, known: Known | None = None,
 ) -> tuple[SpaceSampler, str]:  # fmt: skip
     """The strategy of that name, or the one that ``auto`` takes, and why in a sentence.

@@ -17,13 +17,13 @@ import secrets
 from abc import ABC, abstractmethod
 from typing import Any
 
-from optuna import Study, Trial
+from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from nas.space.decide import Decisions
-from nas.space.search_space import Architecture, SearchSpace
+from nas.space.search_space import SearchSpace
 from nas.space.spec import Choice, Hole, Scalar
 from nas.space.suggest import limits, snap
 
@@ -44,11 +44,6 @@ def distribution(hole: Hole) -> BaseDistribution:
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """The flat space: every decision that can ever be asked for."""
     return {key: distribution(hole) for key, hole in space.holes.items()}
-
-
-def suggest(space: SearchSpace, trial: Trial) -> Architecture:
-    """An architecture of the space, its active decisions suggested by ``trial`` under their own names."""
-    return space.suggest(trial)
 
 
 class SpaceSampler(BaseSampler, ABC):

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.errors import UsageError
-from nas.search.samplers import HierarchicalEvolutionSampler, NonAgingEvolutionSampler, suggest
+from nas.search.samplers import HierarchicalEvolutionSampler, NonAgingEvolutionSampler
 from nas.search.samplers.regularized_evolution import REMOVED
 from nas.search.samplers.structure import nesting, stages, trivial
 from tests.pages import SPACE_FILES
@@ -34,7 +34,7 @@ def separable(decisions):
 def test_without_aging_the_worst_of_the_sample_goes():
     sampler = NonAgingEvolutionSampler(space("nasnet_cell"), seed=0, population=6, sample=6)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(lambda trial: separable(suggest(space("nasnet_cell"), trial).decisions), n_trials=30)
+    study.optimize(lambda trial: separable(space("nasnet_cell").suggest(trial).decisions), n_trials=30)
     for trial in study.trials[6:]:
         living = {t.number for t in study.trials[: trial.number]} - {
             t.system_attrs[REMOVED] for t in study.trials[: trial.number] if REMOVED in t.system_attrs}
@@ -53,7 +53,7 @@ def test_a_failed_child_takes_no_one_out():
     study = optuna.create_study(sampler=sampler)
     for number in range(20):
         trial = study.ask()
-        suggest(space("conditional"), trial)
+        space("conditional").suggest(trial)
         failed = number > 4 and number % 2
         study.tell(trial, None if failed else float(number), TrialState.FAIL if failed else TrialState.COMPLETE)
     probe = study.ask()
@@ -82,7 +82,7 @@ def test_a_level_is_chosen_before_a_motif_and_an_edge():
     assert nesting(page) == {**{f"motif{i}": 1 for i in range(1, 7)}, "cell": 2}
     sampler = HierarchicalEvolutionSampler(page, seed=0, population=1)
     study = optuna.create_study(sampler=sampler)
-    study.optimize(lambda trial: float(trial.number) + len(suggest(page, trial).decisions), n_trials=80)
+    study.optimize(lambda trial: float(trial.number) + len(page.suggest(trial).decisions), n_trials=80)
     first = study.trials[0].params
     changed = Counter(key.split(".")[0] for trial in study.trials[1:] for key in first if trial.params[key] != first[key])
     assert changed["cell"] > 2 * max(count for name, count in changed.items() if name != "cell")

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState
 
-from nas.search.samplers import STRATEGIES, suggest
+from nas.search.samplers import STRATEGIES
 from nas.space.parse import parse_text
 from nas.space.search_space import SearchSpace
 from tests.search.spaces import CONDITIONAL
@@ -58,7 +58,7 @@ def search(path: Path, strategy: str, acknowledged: Path) -> None:
     with acknowledged.open("a") as notes:
         while True:
             trial = study.ask()
-            value = float(len(str(sorted(suggest(space, trial).decisions.items()))))
+            value = float(len(str(sorted(space.suggest(trial).decisions.items()))))
             time.sleep(0.002)
             study.tell(trial, value)
             notes.write(f"{trial.number} {value}\n")
@@ -106,4 +106,4 @@ def test_a_search_survives_its_killed_processes(strategy, tmp_path):
         assert dict(space.architecture(trial.params).decisions) == trial.params
     assert len({tuple(sorted(trial.params.items())) for trial in done}) > 8
     trial = study.ask()
-    assert space.architecture(suggest(space, trial).decisions)
+    assert space.architecture(space.suggest(trial).decisions)

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.search.samplers import LocalSearchSampler, suggest
+from nas.search.samplers import LocalSearchSampler
 from nas.search.samplers.local_search import START
 from nas.search.samplers.past import key_of
 from nas.space.parse import parse_text
@@ -44,7 +44,7 @@ def starts(study):
 
 def test_one_worker_tries_all_neighbours_of_the_best_and_starts_anew_on_top(line):
     study = optuna.create_study(direction="maximize", sampler=LocalSearchSampler(line, seed=0))
-    study.optimize(lambda trial: total(suggest(line, trial).decisions), n_trials=120)
+    study.optimize(lambda trial: total(line.suggest(trial).decisions), n_trials=120)
     trials, restart = study.trials, starts(study)[1]
     centre, near = trials[0], 0
     for trial in trials[1:restart]:
@@ -61,13 +61,13 @@ def test_one_worker_tries_all_neighbours_of_the_best_and_starts_anew_on_top(line
 def test_workers_climb_side_by_side_and_never_wait(line):
     study = optuna.create_study(direction="maximize", sampler=LocalSearchSampler(line, seed=0))
     running = [study.ask() for _ in range(6)]
-    architectures = {trial.number: suggest(line, trial).decisions for trial in running}
+    architectures = {trial.number: line.suggest(trial).decisions for trial in running}
     assert starts(study) == list(range(6))
     for _ in range(150):
         trial = running.pop(0)
         study.tell(trial, total(architectures[trial.number]))
         running.append(study.ask())
-        architectures[running[-1].number] = suggest(line, running[-1]).decisions
+        architectures[running[-1].number] = line.suggest(running[-1]).decisions
     assert study.best_value == 35.0
     assert len({key_of(decisions) for decisions in architectures.values()}) == len(architectures)
 
@@ -76,7 +76,7 @@ def test_a_failed_neighbour_ends_no_climb(line):
     study = optuna.create_study(direction="maximize", sampler=LocalSearchSampler(line, seed=1))
 
     def objective(trial):
-        decisions = suggest(line, trial).decisions
+        decisions = line.suggest(trial).decisions
         if total(decisions) % 5 == 0:
             raise RuntimeError("out of memory")
         return total(decisions)
@@ -88,7 +88,7 @@ def test_a_failed_neighbour_ends_no_climb(line):
 
 def test_a_climb_of_two_objectives_finds_the_whole_front(line):
     def both(trial):
-        decisions = suggest(line, trial).decisions
+        decisions = line.suggest(trial).decisions
         return total(decisions), sum(value > 1 for value in decisions.values())
 
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=LocalSearchSampler(line, seed=2))
@@ -101,7 +101,7 @@ def test_neighbours_differ_in_one_decision_and_what_hangs_on_it():
     page = known_space("conditional")
     sampler = LocalSearchSampler(page, seed=0)
     study = optuna.create_study(sampler=sampler)
-    study.optimize(lambda trial: float(len(suggest(page, trial).decisions)), n_trials=1)
+    study.optimize(lambda trial: float(len(page.suggest(trial).decisions)), n_trials=1)
     around = sampler.around(study.trials[0])
     own = study.trials[0].params
     for _, decisions in around:

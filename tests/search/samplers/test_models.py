@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.search.samplers import NAOSampler, PNASSampler, ReinforceSampler, RLSampler, suggest
+from nas.search.samplers import NAOSampler, PNASSampler, ReinforceSampler, RLSampler
 from nas.search.samplers.autoencoder import Autoencoder
 from nas.search.samplers.controller import Controller, Learner
 from nas.search.samplers.ensemble import Ensemble
@@ -56,7 +56,7 @@ def total(decisions):
 
 def search(page, sampler, count):
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(lambda trial: total(suggest(page, trial).decisions), n_trials=count)
+    study.optimize(lambda trial: total(page.suggest(trial).decisions), n_trials=count)
     return study
 
 
@@ -179,13 +179,13 @@ def test_stragglers_change_no_round(flat):
     study = optuna.create_study(direction="maximize", sampler=sampler)
     trials = [study.ask() for _ in range(7)]
     for trial in trials:
-        suggest(flat, trial)
+        flat.suggest(trial)
     for trial in trials[3:]:
         study.tell(trial, 0.5)
-    suggest(flat, study.ask())
+    flat.suggest(study.ask())
     made = sampler._made
     study.tell(trials[0], 0.9)  # it was asked for first and ends last
-    suggest(flat, study.ask())
+    flat.suggest(study.ask())
     assert sampler._made is made
 
 

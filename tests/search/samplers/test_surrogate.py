@@ -15,7 +15,7 @@ from nas.errors import UsageError
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.objectives import parse_constraint, parse_objectives
-from nas.search.samplers import RandomSampler, suggest
+from nas.search.samplers import RandomSampler
 from nas.search.samplers.beliefs import Beliefs, Point
 from nas.search.samplers.encoding import VIEWS, Coder, encode, matrix
 from nas.search.samplers.gaussian_process import GaussianProcess, _loss, default, fit, inputs
@@ -53,7 +53,7 @@ def search(space, objective, sampler, count, directions=("maximize",), names=Non
     if names:
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             study.set_metric_names(names)
-    study.optimize(lambda trial: objective(suggest(space, trial)), n_trials=count)
+    study.optimize(lambda trial: objective(space.suggest(trial)), n_trials=count)
     return study
 
 
@@ -91,7 +91,7 @@ def test_another_process_goes_on_as_this_one_would():
     one = search(space, additive, SurrogateSampler(space, seed=3, startup=5), 12)
     other = search(space, additive, SurrogateSampler(space, seed=3, startup=5), 8)
     other.sampler = SurrogateSampler(space, seed=3, startup=5)
-    other.optimize(lambda trial: additive(suggest(space, trial)), n_trials=4)
+    other.optimize(lambda trial: additive(space.suggest(trial)), n_trials=4)
     assert [t.params for t in one.trials] == [t.params for t in other.trials]
 
 
@@ -121,7 +121,7 @@ def test_better_than_random_by_a_wide_margin():
 def test_pending_trials_are_not_proposed_again():
     space = SearchSpace(parse_text(FLAT))
     study = search(space, additive, SurrogateSampler(space, seed=0, startup=5), 6)
-    asked = [suggest(space, study.ask()) for _ in range(10)]
+    asked = [space.suggest(study.ask()) for _ in range(10)]
     assert len({fresh(a) for a in asked}) == 10
 
 
@@ -163,7 +163,7 @@ def test_failures_teach_where_not_to_look():
         return additive(architecture)
 
     study = optuna.create_study(direction="maximize", sampler=SurrogateSampler(space, seed=0))
-    study.optimize(lambda trial: objective(suggest(space, trial)), n_trials=40, catch=(RuntimeError,))
+    study.optimize(lambda trial: objective(space.suggest(trial)), n_trials=40, catch=(RuntimeError,))
     assert sum(t.state == optuna.trial.TrialState.FAIL for t in study.trials[-15:]) <= 4
 
 
