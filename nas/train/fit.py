@@ -88,9 +88,10 @@ def fit(
     ``model`` maps (N, C, H, W) to (N, classes), or to (logits, auxiliary logits, ...) while training; build it under
     :func:`seed_everything`. ``on_epoch`` hears of every epoch; when it returns True, the training ends there. With a
     ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so a kill in between repeats that
-    epoch), and the same call goes on from it, also after a stop; with ``checkpoint_every_s`` after a stop, and otherwise only when so many seconds have passed since the last time. The
-    weights of the :attr:`FitResult.best` epoch so far are kept in the file ``best``. ``give_way`` is called after every
-    step: :func:`nas.measure.lock.device_shared` pauses the training there while another process measures.
+    epoch), and the same call goes on from it, also after a stop; with ``checkpoint_every_s`` after a stop, and otherwise only
+    when so many seconds have passed since the last time. The weights of the :attr:`FitResult.best` epoch so far are kept in
+    the file ``best``. ``give_way`` is called after every step: :func:`nas.measure.lock.device_shared` pauses the training
+    there while another process measures.
 
     In a ``group`` of processes all call this alike: batches are shared out, gradients averaged, figures are the whole's.
     The first process alone writes; each hears of every epoch, and a stop of any stops all. Batch norm sees its process's

@@ -55,7 +55,8 @@ def pull_in(losses: Array) -> tuple[Array, Callable[[Array], Array]]:
     middle = np.median(losses)
     far = FAR * 1.4826 * float(np.median(np.abs(losses - middle))) or np.inf
     near = np.clip(losses, middle - far, middle + far)
-    mean, deviation = float(near.mean()), float(near.std()) or 1.0
+    mean, deviation = float(near.mean()), float(near.std())
+    deviation = deviation if deviation > 1e-9 * max(1.0, abs(mean)) else 1.0
     return (near - mean) / deviation, lambda scores: mean + deviation * scores
 
 
