@@ -307,9 +307,9 @@ class Killed(BaseException):
     """The driver dies here, without a chance to write anything."""
 
 
-def killed_at(folder, poll, chosen, slots=2):
+def killed_at(folder, poll, chosen, outcome=accuracy_of, slots=2):
     """Run until the given poll and leave everything as a kill -9 would."""
-    executor = FakeExecutor(slots=slots)
+    executor = FakeExecutor(outcome, slots=slots)
     left = [poll]
 
     def count():
@@ -503,19 +503,10 @@ def test_those_that_waited_at_a_rung_that_is_none_any_more_go_on(tmp_path):
 
 def test_what_was_measured_is_kept_when_its_driver_is_killed(tmp_path):
     chosen = with_asha(budget="20trials", strategy="random", objectives="accuracy,latency")
-    executor, left = FakeExecutor(measured(lambda trial: 2.0 - trial / 100), slots=2), [12]
-
-    def count():
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-
-    executor.on_poll = count
-    executor.close = lambda grace=0.0: []
-    with a_loop(tmp_path, executor, chosen) as loop, pytest.raises(Killed):
-        loop.run()
+    outcome = measured(lambda trial: 2.0 - trial / 100)
+    killed_at(tmp_path, 12, chosen, outcome)
     waiting = {t.number for t in stored(tmp_path) if not t.state.is_finished() and "rungs" in t.user_attrs}
-    loop = run_loop(tmp_path, FakeExecutor(measured(lambda trial: 2.0 - trial / 100)), chosen)
+    loop = run_loop(tmp_path, FakeExecutor(outcome), chosen)
     assert waiting
     assert all("latency_low_ms" in loop.study.records[trial].attrs for trial in waiting)
 
