@@ -187,13 +187,13 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
-        for remark in ledger.remarks:
-            say(f"note: {remark}")
         with one_thread(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
         ledger.write_front(tested)
         finals = tuple(read_finals(loop, settled, data))
         ledger.save_checks()
+        for remark in ledger.remarks:
+            say(f"note: {remark}")
     return Result(
         folder=folder, config=config, strategy=strategy, counts=dict(ledger.counts), budget=meter.rows(),
         wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in ledger.front.members), best=ledger.front.best,
