@@ -22,13 +22,21 @@ def conditions() -> Row:
             "torch": version("torch"), "optuna": version("optuna"), "load": round(os.getloadavg()[0], 1)}  # fmt: skip
 
 
-def write_rows(name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Replace a table of published figures."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (FIGURES / name).open("w", newline="", encoding="utf-8") as file:
+def write_rows(name: str, rows: Sequence[Mapping[str, object]], key: Sequence[str] = ()) -> None:
+    """Replace a table of published figures, or where there is a ``key`` of columns, its rows of the same key."""
+    path, new, kept = FIGURES / name, {_values(row, key) for row in rows}, list[Mapping[str, object]]()
+    if key:
+        with path.open(newline="", encoding="utf-8") as file:
+            kept = [row for row in csv.DictReader(file) if _values(row, key) not in new]
+    columns = list(dict.fromkeys(column for row in [*kept, *rows] for column in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows([*kept, *rows])
+
+
+def _values(row: Mapping[str, object], key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(row[column]) for column in key)
 
 
 def rss() -> int:

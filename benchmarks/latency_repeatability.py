@@ -5,10 +5,11 @@
 For every number of foreign training processes in ``--loads``, two fresh processes measure every network by
 ``measure_latency`` and, right after it, by torch's ``blocked_autorange`` for about the same time. Compared are the two
 processes, and the last one with the first of all ("vs ... foreign"; ``median_lean`` is signed: below 0 the later figures are
-the lower ones). Everything shares one anchor, as a run's folder
-does. Then ``--cells`` random networks of nasnet_cell (CIFAR's size) are measured twice on the machine as it is, by
-``measure_latency`` alone: what matters there is their order. A refused measurement is counted, and is not a figure.
-20 networks, three loads and 100 cells take 6 minutes on a quiet machine; a busy one refuses, and takes longer. With
+the lower ones; ``intervals_meet`` is the share of the networks whose two stated intervals have a value in common).
+Everything shares one record of quiet times, as a run's folder does. Then ``--cells`` random networks of nasnet_cell (CIFAR's
+size) are measured twice on the machine as it is, by ``measure_latency`` alone: what matters there is their order. A refused
+measurement is counted, and is not a figure. 20 networks, three loads and 100 cells take 8 minutes on a quiet machine; a
+busy one refuses, and takes longer. With
 ``--write`` the figures go to results/benchmarks/latency_repeatability.csv with their conditions.
 """
 
@@ -146,6 +147,12 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(np.sign(a[upper[0]] - a[upper[1]]) * np.sign(b[upper[0]] - b[upper[1]])))
 
 
+def intervals_meet(both: list[tuple[Row, Row]]) -> float:
+    """Share of the networks whose two stated intervals have a value in common."""
+    ends = np.array([[[row["low_ms"], row["high_ms"]] for row in pair] for pair in both], dtype=float)
+    return float(np.mean(ends[:, :, 0].max(axis=1) <= ends[:, :, 1].min(axis=1)))
+
+
 def compare(what: str, load: int, field: str, first: list[Row], second: list[Row]) -> Row:
     """Agreement of two sweeps over the networks that both measured."""
     both = [(x, y) for x, y in zip(first, second, strict=True) if x[field] is not None and y[field] is not None]
@@ -159,6 +166,7 @@ def compare(what: str, load: int, field: str, first: list[Row], second: list[Row
         "nets": len(first), "refused": len(first) - len(both), "median_difference": round(float(np.median(gap)), 4),
         "median_lean": round(float(np.median(b / a - 1)), 4),
         "p95_difference": round(float(np.quantile(gap, 0.95)), 4), "max_difference": round(float(gap.max()), 4),
+        **({"intervals_meet": round(intervals_meet(both), 3)} if field == "median_ms" else {}),
         "kendall": round(kendall(a, b), 3),
         "fastest_ms": round(float(a.min()), 3), "slowest_ms": round(float(a.max()), 3),
     }  # fmt: skip

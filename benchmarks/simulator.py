@@ -9,10 +9,10 @@ workers wait for a slow driver: by default all the time that passes, ``--cpu`` o
 other work; it leaves out waiting for the disk).
 
 ``busy`` is the share of worker-seconds that trials held from the start until the last trial was begun; ``driver_ms`` the
-driver's time a trial, over the whole run, and ````at_N`` over; ``rss_mb`` by how much the
-process grew, ``file_mb`` the study's file. ``resume_s``: from the start of a new process, imports included, until the first new
-trial of the same run begins. Every row is a process of its own. ``--write`` replaces results/benchmarks/scale.csv and,
-with the driver's time at each number of stored trials, loop.csv.
+driver's time a trial, over the whole run; ``rss_mb`` by how much the process grew, ``file_mb`` the study's file.
+``resume_s``: from the start of a new process, imports included, until the first new trial of the same run begins. Every row is
+a process of its own. ``--write`` puts the rows into results/benchmarks/scale.csv and, with the driver's time at each number of
+stored trials, loop.csv, in the place of those of the same setting.
 """
 
 from __future__ import annotations
@@ -242,8 +242,9 @@ def main() -> None:
         assert isinstance(marks, dict)
         loop += [{**told(setting), "stored": mark, "driver_ms": ms, **where, "load": load} for mark, ms in marks.items()]
     if given.write:
-        write_rows("scale.csv", scale)
-        write_rows("loop.csv", loop)
+        setting_words = [*told(settings[0])]
+        write_rows("scale.csv", scale, setting_words)
+        write_rows("loop.csv", loop, [*setting_words, "stored"])
     return None
 
 

@@ -32,15 +32,18 @@ from optuna.trial import TrialState
 from benchmarks.tables import TABLES, Table
 from nas.search.objectives import nondominated
 from nas.search.samplers import STRATEGIES as OURS
-from nas.search.samplers import SurrogateSampler
+from nas.search.samplers import SurrogateSampler, fitted
 
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
 
 PROPOSALS = 10
 """A strategy that repeats itself is stopped after so many proposals for every evaluation."""
 
-SIZES: Mapping[str, Mapping[str, int]] = {"regularized_evolution": {"population": 10, "sample": 5}}
-"""Published settings for these tables (Dong & Yang 2020: evolution on NAS-Bench-201); else each strategy's own."""
+_EVOLUTION = {"population": 10, "sample": 5}
+SIZES: Mapping[str, Mapping[str, int]] = {"regularized_evolution": _EVOLUTION, "non_aging_evolution": _EVOLUTION}
+"""Published settings for these tables (Dong & Yang 2020: evolution on NAS-Bench-201); else those of a search of EXPECTED."""
+
+EXPECTED = 500
 
 CELL = ["table", "device", "workers", "strategy", "seed"]
 RAW = Path("results/tabular/cells.csv")
@@ -81,7 +84,7 @@ def sampler_of(name: str, problem: Problem) -> BaseSampler:
         told = problem.device and name == "auto"
         known = (lambda architecture: problem.known(architecture.decisions)) if told else None
         return SurrogateSampler(table.space, seed=problem.seed, known=known, coder=table.coder)
-    return OURS[name](table.space, seed=problem.seed, **SIZES.get(name, {}))
+    return OURS[name](table.space, seed=problem.seed, **SIZES.get(name, fitted(name, table.space, EXPECTED)))
 
 
 def replay(problem: Problem, sampler: BaseSampler, evaluations: int, workers: int = 1) -> Iterator[tuple[int, float, list[int]]]:
@@ -105,7 +108,9 @@ def replay(problem: Problem, sampler: BaseSampler, evaluations: int, workers: in
             heapq.heappush(flying, (max(now, ends[row]), trial.number, trial))
             if ends[row] <= now:
                 break
-        if not flying:
+        if not flying:  # it repeats itself: what it recommends stays so
+            last = [rows[n] for n in recommended(study, sampler)]
+            yield from ((step, now, last) for step in STEPS if done < step <= evaluations)
             return
         end, number, trial = heapq.heappop(flying)
         row = rows[number]

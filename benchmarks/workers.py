@@ -1,12 +1,13 @@
 """Two one-thread workers on two cores against one worker with one or two threads: trials an hour of real trainings.
 
-    python -m benchmarks.workers [--rounds 5] [--trials 4] [--width 1] [--write]
+    python -m benchmarks.workers [--spaces three_stages nasnet_cell] [--rounds 5] [--trials 4] [--write]
 
-Every arm trains the same networks (PAGE: convolutions and separable ones in three stages, ``--width`` times as wide) for an
-epoch of 600 random 32x32 images in batches of 96, in warm workers pinned to cores. The arms take turns in blocks of ``--trials``
+Every arm trains the same networks for an epoch of 600 random 32x32 images in batches of 96, in warm workers pinned to cores:
+of PAGE (dense and separable convolutions in three stages: few large operations, which two threads share well) or of a space,
+at the size of a CIFAR-10 proxy (nasnet_cell: hundreds of small ones). The arms take turns in blocks of ``--trials``
 trainings, in another order each round, so that what else the machine does hits all alike. Printed are medians over the rounds
-with their range; ``gain`` is trials an hour over the better of the two arms of one worker, round by round. About two minutes on
-two quiet cores; the load average is told before and after. ``--write`` replaces results/benchmarks/workers.csv.
+with their range; ``gain`` is trials an hour over the better of the two arms of one worker, round by round. About two minutes a
+space on two quiet cores; the load average is told before and after. ``--write`` replaces results/benchmarks/workers.csv.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nas.net.graph import Size
 from nas.search.executors.base import Failed, Finished, Job
 from nas.search.executors.local import LocalExecutor
 from nas.search.settled import size_words
+from nas.space.library import load_space
 from nas.space.page import read_page
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
@@ -67,10 +69,17 @@ def write_images(path: Path) -> Path:
     return path
 
 
-def jobs(folder: Path, count: int, width: float) -> list[Job]:
+def networks(name: str) -> tuple[SearchSpace, Size]:
+    """The space, and how large its networks are trained."""
+    if name == "three_stages":
+        return SearchSpace(parse_page(read_page(PAGE, name))), Size(input=(3, 32, 32), num_classes=10)
+    return load_space(name), Size(width=0.25, depth=1 / 3, input=(3, 32, 32), num_classes=10)
+
+
+def jobs(folder: Path, count: int, name: str) -> list[Job]:
     """Trainings of so many different networks, each of an epoch."""
-    space = SearchSpace(parse_page(read_page(PAGE, "three_stages")))
-    size = size_words(Size(width=width, depth=1.0, input=(3, 32, 32), num_classes=10))
+    space, trained = networks(name)
+    size = size_words(trained)
     shared = {
         "data": {"source": str(write_images(folder / "images.npz")), "seed": 0, "image_size": None, "device": "cpu"},
         "deploy": size, "proxy": size, "recipe": Recipe(epochs=1, batch_size=96).to_mapping(), "seed": 0, "plugins": [],
@@ -94,11 +103,11 @@ def trials_per_hour(executor: LocalExecutor, todo: Sequence[Job]) -> float:
     return 3600 * len(todo) / (time.perf_counter() - start)
 
 
-def measure(rounds: int, trials: int, width: float) -> dict[str, list[float]]:
+def measure(rounds: int, trials: int, space: str) -> dict[str, list[float]]:
     """Trials an hour of every arm, round by round."""
     paces: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        todo = jobs(Path(folder), trials, width)
+        todo = jobs(Path(folder), trials, space)
         executors = {arm: stack.enter_context(LocalExecutor(
             "nas.search.evaluator:evaluate", workers=workers, threads=threads, gpus_per_trial=0,
             preload="nas.search.evaluator:preload")) for arm, (workers, threads) in ARMS.items()}  # fmt: skip
@@ -124,17 +133,18 @@ def report(paces: Mapping[str, Sequence[float]], about: Mapping[str, Any]) -> li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spaces", nargs="+", default=["three_stages", "nasnet_cell"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=4, help="trainings a block; even, so that two workers share them")
-    parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--write", action="store_true", help="write results/benchmarks/workers.csv")
     given = parser.parse_args()
-    about = conditions()
-    paces = measure(given.rounds, given.trials, given.width)
-    about |= {"load_after": round(os.getloadavg()[0], 1), "width": given.width, "block": given.trials}
-    rows = report(paces, about)
-    for row in rows:
-        print(row)
+    rows: list[Row] = []
+    for space in given.spaces:
+        about = conditions()
+        paces = measure(given.rounds, given.trials, space)
+        rows += report(paces, {"space": space, **about, "load_after": round(os.getloadavg()[0], 1), "block": given.trials})
+        for row in rows[-len(ARMS) :]:
+            print(row)
     if given.write:
         write_rows("workers.csv", rows)
 

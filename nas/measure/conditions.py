@@ -76,24 +76,23 @@ class Conditions:
         return cls(device=found, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format, graph=graph,
                    runtime=engine)  # fmt: skip
 
-    @property
-    def key(self) -> str:
-        """What the reference's quiet time depends on."""
+    def key(self, depth: int) -> str:
+        """What the quiet time of the reference of that depth depends on."""
         engine = [] if self.runtime.in_torch else [f"{self.runtime.name} {self.runtime.version()}"]
         words = (device_name(self.device), f"{self.threads} threads", self.dtype, self.memory_format,
-                 "graph" if self.graph else "eager", f"torch {torch.__version__}", *engine)  # fmt: skip
+                 "graph" if self.graph else "eager", f"torch {torch.__version__}", *engine, f"depth {depth}")  # fmt: skip
         return ", ".join(words)
 
-    def reference(self) -> Run:
-        """The reference network, ready to run.
+    def reference(self, depth: int) -> Run:
+        """The reference network of that depth, ready to run.
 
         An engine that takes ONNX runs it too: over 8 random networks in ONNX Runtime, two processes then differed by
         1.3 % (median; beside a training process 1.8 %), and by 9.0 % (7.5 %) when paired with the reference in torch.
         What torch compiles is paired with the eager one: it calls the same kernels, and compiling forgets the last.
         """
         if self.runtime.in_torch:
-            return self.prepare(reference_net(), REFERENCE_SHAPE, 1, find_runtime("eager"))
-        return _converted_reference(self)
+            return self.prepare(reference_net(depth), REFERENCE_SHAPE, 1, find_runtime("eager"))
+        return _converted_reference(self, depth)
 
     def prepare(self, model: Model, shape: tuple[int, ...], batch: int, runtime: Runtime) -> Run:
         """A copy of the model on the device with a fixed random input, as something to call."""
@@ -122,10 +121,10 @@ class Conditions:
         return net
 
 
-@lru_cache(maxsize=4)
-def _converted_reference(conditions: Conditions) -> Run:
+@lru_cache(maxsize=8)
+def _converted_reference(conditions: Conditions, depth: int) -> Run:
     """Kept, because converting it takes seconds."""
-    return conditions.prepare(reference_net(), REFERENCE_SHAPE, 1, conditions.runtime)
+    return conditions.prepare(reference_net(depth), REFERENCE_SHAPE, 1, conditions.runtime)
 
 
 def _format(runtime: Runtime, asked: str | None) -> str:

@@ -21,13 +21,20 @@ from nas.measure.conditions import Conditions, Model
 from nas.measure.device import Run, Timer, clock_mhz, device_name, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Between, Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
-from nas.measure.reference import Anchors
+from nas.measure.reference import DEPTHS, Anchors
 
 BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
 
 CALIBRATION_S = 1.5
-"""The least time spent on the reference's quiet time, once per conditions and record."""
+"""The least time spent on a reference's quiet time, once per conditions and record."""
+
+DRIFT_DOUBT = 0.5
+"""What slows the reference by 1 % slows other networks by 0.5 to 1.6 %. With it, the intervals of two measurements of one network
+in different states of a machine met in 83 to 100 % of the cases; without, in 42 to 78 %."""
+
+LARGE = 2
+"""A network that takes this many times the small reference's time is paired with the large one."""
 
 _process_anchors = Anchors()
 
@@ -36,11 +43,11 @@ _process_anchors = Anchors()
 class Latency:
     """Milliseconds of one forward pass of a whole batch, with the conditions they were measured under.
 
-    ``low_ms`` and ``high_ms`` bound the median with that ``confidence`` (order statistics); ``iqr_ms`` and ``p95_ms``
-    are of single runs. All are corrected for drift: ``relative`` is the median ratio to the reference network (run by
-    the same engine, where that takes ONNX), which takes ``reference_ms`` in quiet times, and ``median_ms`` is their
-    product. During this measurement the reference ran ``reference_drift`` (relative) slower than that. ``n`` pairs of
-    runs count, ``rejected`` were interrupted.
+    ``low_ms`` and ``high_ms`` bound the median with that ``confidence`` (order statistics), wider by ``DRIFT_DOUBT`` of the
+    drift; ``iqr_ms`` and ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the median ratio to the
+    reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes ``reference_ms`` in
+    quiet times, and ``median_ms`` is their product. During this measurement the reference ran ``reference_drift``
+    (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
     """
 
     median_ms: float
@@ -53,6 +60,7 @@ class Latency:
     rejected: int
     attempts: int
     relative: float
+    reference_depth: int
     reference_ms: float
     reference_drift: float
     device: str
@@ -126,18 +134,19 @@ def measure_latency(
     model = fold_batch_norms(model) if fold_batch_norm and isinstance(model, nn.Module) else model
     with quiet(conditions.device, threads, cores, engine.inline) as timer:
         net = conditions.prepare(model, input_shape, batch, engine)
-        reference = conditions.reference()
+        depth, reference = _reference_for(net, conditions, timer)
         turn = _turns(timer, reference, net, between)
-        if (anchor := anchors.get(conditions.key)) is None:
-            anchor = anchors.record(conditions.key, _calibrate(timer, reference, between))
+        if (anchor := anchors.get(conditions.key(depth))) is None:
+            anchor = anchors.record(conditions.key(depth), _calibrate(timer, reference, between))
         ratio = measure_ratio(turn, limits, anchor)
         mhz = clock_mhz(conditions.device)
-    unit = anchor * 1000
+    unit, drift = anchor * 1000, ratio.reference / anchor - 1
+    doubt = DRIFT_DOUBT * abs(drift) * ratio.median
     return Latency(
-        median_ms=ratio.median * unit, low_ms=ratio.low * unit, high_ms=ratio.high * unit,
+        median_ms=ratio.median * unit, low_ms=max(ratio.low - doubt, 0.0) * unit, high_ms=(ratio.high + doubt) * unit,
         confidence=limits.confidence, iqr_ms=ratio.iqr * unit, p95_ms=ratio.p95 * unit,
         n=ratio.n, rejected=ratio.rejected, attempts=ratio.attempts, relative=ratio.median,
-        reference_ms=unit, reference_drift=ratio.reference / anchor - 1, device=str(conditions.device),
+        reference_depth=depth, reference_ms=unit, reference_drift=drift, device=str(conditions.device),
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
         cores=tuple(cores) if cores is not None else None, memory_format=conditions.memory_format,
         batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
@@ -146,13 +155,22 @@ def measure_latency(
     )  # fmt: skip
 
 
+def _reference_for(net: Run, conditions: Conditions, timer: Timer) -> tuple[int, Run]:
+    """The reference, and its depth, whose time is about that of the network."""
+    small, large = DEPTHS
+    reference = conditions.reference(small)
+    if _seconds(timer, net) < LARGE * _seconds(timer, reference):
+        return small, reference
+    return large, conditions.reference(large)
+
+
 def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
     """Interleaved bursts of the two, each about ``BURST_S`` long, and before each a run that is not timed.
 
     It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
     has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
     """
-    repeats = [_burst(timer, run) for run in (reference, net)]
+    repeats = [max(1, min(100, round(BURST_S / _seconds(timer, run)))) for run in (reference, net)]
 
     def turn() -> Pair:
         between()
@@ -165,9 +183,10 @@ def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
     return turn
 
 
-def _burst(timer: Timer, run: Run) -> int:
+def _seconds(timer: Timer, run: Run) -> float:
+    """About what a run takes: the fastest of a few."""
     timer(run, 2)
-    return max(1, min(100, round(BURST_S / max(min(timer(run, 1)[0] for _ in range(5)), 1e-9))))
+    return max(min(timer(run, 1)[0] for _ in range(5)), 1e-9)
 
 
 def _calibrate(timer: Timer, reference: Run, between: Between) -> float:

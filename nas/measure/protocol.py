@@ -21,6 +21,10 @@ from nas.measure.stats import median_interval, quieter_half, settled
 LOADED = 0.2
 """A machine on which more than this share of the pairs is interrupted is a busy one."""
 
+QUIET_SPREAD = 1.02
+"""The median of a workload's runs on a quiet machine over their fastest tenth: 1.015-1.02 here. Beside four training
+processes on two cores the fastest tenth was 1-3 % slower than on the quiet machine, the median 4-12 %."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -117,14 +121,16 @@ def summarise(pairs: Sequence[Pair], confidence: float) -> Ratio | None:
                  rejected=len(pairs) - len(whole))  # fmt: skip
 
 
-def quiet_time(pairs: Sequence[Pair], quantile: float = 0.1) -> float | None:
+def quiet_time(pairs: Sequence[Pair]) -> float | None:
     """Seconds that a run takes in quiet times, from pairs of one workload with itself; None when all were disturbed.
 
-    A low quantile: beside two training processes the fastest tenth was 0.5-2 % slower than the median of a quiet
-    machine, the median 8-9 %.
+    The median, but at most ``QUIET_SPREAD`` times the fastest tenth: foreign load moves that much less.
     """
     whole = [seconds for pair in pairs if not pair.disturbed for seconds in (pair.reference, pair.net)]
-    return float(np.quantile(whole, quantile)) if whole else None
+    if not whole:
+        return None
+    fastest, median = np.quantile(whole, [0.1, 0.5])
+    return float(min(median, QUIET_SPREAD * fastest))
 
 
 def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list[Pair]:

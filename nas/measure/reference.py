@@ -1,4 +1,4 @@
-"""The reference that every timing is paired with, and the record of how long it takes in quiet times."""
+"""The references that timings are paired with, and the record of how long they take in quiet times."""
 
 from __future__ import annotations
 
@@ -40,20 +40,30 @@ class Sum(nn.Module):
         return out
 
 
-def reference_net() -> nn.Module:
-    """A small convolutional network of fixed weights, input (3, 32, 32): the mix that cells are made of.
+DEPTHS = (1, 4)
+"""Blocks a stage of the two references, which take about 1 and 3 ms on a core.
+
+The small one stays in the nearest caches and so does not feel what slows networks of 10 ms: paired with it, those differed
+1.6 times as much from hour to hour. Networks of 1 ms beside a foreign process differed twice as much when paired with the
+large one.
+"""
+
+
+def reference_net(depth: int = DEPTHS[0]) -> nn.Module:
+    """A convolutional network of fixed weights, input (3, 32, 32): the mix that cells are made of, ``depth`` times.
 
     Foreign load slows convolutions, depthwise convolutions, pooling and dispatch by different factors. Of references
     made of one of them each, and of this mix, the mix followed the slowdown of random networks best.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), SepConv(16, 16, 3, 1),
-            Sum(SepConv(16, 16, 5, 1), nn.AvgPool2d(3, 1, 1)), SepConv(16, 32, 3, 2),
-            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), Sum(SepConv(32, 32, 3, 1), nn.MaxPool2d(3, 1, 1)),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
-        ).eval()  # fmt: skip
+        layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)]
+        for _ in range(depth):
+            layers += [SepConv(16, 16, 3, 1), Sum(SepConv(16, 16, 5, 1), nn.AvgPool2d(3, 1, 1))]
+        layers.append(SepConv(16, 32, 3, 2))
+        for _ in range(depth):
+            layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), Sum(SepConv(32, 32, 3, 1), nn.MaxPool2d(3, 1, 1))]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
 
 
 class Anchors:

@@ -97,7 +97,8 @@ def _measure(head: Mapping[str, Any], body: bytes, allow: bool) -> dict[str, Any
         with device_lock(lock_name(device), timeout_s=wait_s):
             latency = measure_latency(model, shape, device=str(device), limits=limits, anchors=known, **options)
             energy = measure_energy(model, shape, device=str(device), **options) if head.get("energy") is True else None
-    return {"latency": latency.to_mapping(), "reference": Conditions.of(device=str(device), **options).key, "energy_j": energy}
+    key = Conditions.of(device=str(device), **options).key(latency.reference_depth)
+    return {"latency": latency.to_mapping(), "reference": key, "energy_j": energy}
 
 
 def _network(form: str, body: bytes, shape: tuple[int, ...], options: Options, allow: bool, folder: Path) -> Model:

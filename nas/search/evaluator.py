@@ -17,7 +17,7 @@ from nas.errors import DataError, MeasureError, TrainError
 from nas.measure.device import find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
-from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
+from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
 from nas.measure.target import measure_at
 from nas.net.build import build
 from nas.net.graph import Size
@@ -126,9 +126,10 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
 
 
 def calibrate(how: Mapping[str, Any]) -> None:
-    """Time the reference network that latencies are paired with, before workers make the machine busy; once a run."""
-    measure_at(how["target"], reference_net(), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
-               runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
+    """Time the reference networks that latencies are paired with, before workers make the machine busy; once a run."""
+    for depth in DEPTHS:
+        measure_at(how["target"], reference_net(depth), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
+                   runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import TrainError
+from nas.train.layout import in_format
 from nas.train.parallel import ALONE, Group
 from nas.train.split import Split
 
@@ -40,11 +41,6 @@ def evaluate(model: nn.Module, split: Split, *, batch_size: int | None = None, a
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
     """Autocast to bfloat16, or nothing for float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bfloat16")
-
-
-def in_format(images: Tensor, channels_last: bool) -> Tensor:
-    """A batch or a convolution's weight, in channels-last memory format where asked."""
-    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
 def main_logits(outputs: object, num_classes: int) -> Tensor:

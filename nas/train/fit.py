@@ -22,7 +22,8 @@ from nas.train.augment import mix_up
 from nas.train.auxiliary import prepare
 from nas.train.checkpoint import START_OVER, load_checkpoint, save_checkpoint, save_weights
 from nas.train.data import Dataset
-from nas.train.evaluate import autocast, evaluate, in_format
+from nas.train.evaluate import autocast, evaluate
+from nas.train.layout import ChannelsLast, in_format
 from nas.train.loss import training_loss
 from nas.train.optimizer import Average, make_optimizer
 from nas.train.parallel import ALONE, Group
@@ -117,7 +118,7 @@ def fit(
                     training.save(checkpoint)
                     saved = time.monotonic()
         finally:
-            training.regularisation.remove()
+            training.remove()
         training.finish()
     return FitResult(history=tuple(training.history), stopped=len(training.history) < recipe.epochs)
 
@@ -136,9 +137,7 @@ class _Training:
                              hint=f"batch_size={2 * group.size} is the least for {group.size}.")  # fmt: skip
         reseed(derive_seed(seed, "auxiliary"))
         self.whole, unused = prepare(self.model, recipe, data.input_shape, data.num_classes, parallel=group.size > 1)
-        if recipe.channels_last:
-            for weight in self.whole.parameters():
-                weight.data = in_format(weight.data, weight.ndim == 4)
+        self.layout = ChannelsLast(self.whole) if recipe.channels_last else None
         self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
         self.optimizer = make_optimizer(self.whole, recipe)
         self.regularisation = Regularisation(self.model, drop_path=recipe.drop_path > 0)
@@ -214,6 +213,12 @@ class _Training:
         if self.average is not None:
             self.average.update()
         return loss.detach()
+
+    def remove(self) -> None:
+        """Take off the model what was put around its layers for the training."""
+        self.regularisation.remove()
+        if self.layout is not None:
+            self.layout.remove()
 
     def finish(self) -> None:
         """Leave in the model the weights that were validated."""

@@ -10,7 +10,7 @@ from nas.errors import MeasureError
 from nas.measure import latency as room
 from nas.measure.latency import measure_latency
 from nas.measure.protocol import Limits
-from nas.measure.reference import Anchors
+from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 
 # The machine that runs the tests may be busy: these limits accept what a real measurement would refuse.
 LENIENT = Limits(tolerance=0.1, min_pairs=20, min_s=0.05, max_s=1, warmup_s=0.05, max_half_width=1, max_rejected=0.95,
@@ -53,6 +53,12 @@ def test_four_times_the_network_is_slower(anchors):
     small, large = (measure_latency(conv_net(depth), (3, 16, 16), limits=LENIENT, anchors=anchors) for depth in (2, 8))
     assert large.median_ms > small.median_ms
     assert small.reference_ms == large.reference_ms == 1
+
+
+def test_a_network_is_paired_with_the_reference_that_takes_about_its_time(anchors):
+    depths = [measure_latency(reference_net(depth), REFERENCE_SHAPE, limits=LENIENT, anchors=anchors).reference_depth
+              for depth in (1, 4, 12)]  # fmt: skip
+    assert depths == [1, 4, 4]
 
 
 def test_the_reference_is_calibrated_once_for_a_record(tmp_path, monkeypatch):

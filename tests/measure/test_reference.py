@@ -2,16 +2,17 @@ import pytest
 import torch
 
 from nas.errors import MeasureError
-from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
+from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
 
 
-def test_the_reference_is_the_same_always_and_leaves_the_random_state_alone():
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_reference_is_the_same_always_and_leaves_the_random_state_alone(depth):
     state = torch.get_rng_state()
-    first = reference_net()
+    first = reference_net(depth)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(7)
     data = torch.randn(1, *REFERENCE_SHAPE)
-    assert torch.equal(first(data), reference_net()(data))
+    assert torch.equal(first(data), reference_net(depth)(data))
 
 
 def test_without_a_folder_the_record_lives_in_memory():

@@ -50,7 +50,7 @@ def exported() -> bytes:
 def quick(request, monkeypatch):
     """No calibration, the tiny network for a reference too, and it is exported once: exporting takes seconds."""
     monkeypatch.setattr(room, "_calibrate", lambda timer, reference, between: 1e-3)
-    monkeypatch.setattr(conditions, "reference_net", tiny)
+    monkeypatch.setattr(conditions, "reference_net", lambda depth: tiny())
     monkeypatch.setattr(conditions, "REFERENCE_SHAPE", SHAPE)
     if find_spec("onnx") and find_spec("onnxscript"):
         content = request.getfixturevalue("exported")

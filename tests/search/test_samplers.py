@@ -264,17 +264,15 @@ def test_a_space_of_one_architecture_is_searched_without_end():
         assert {tuple(trial.params.values()) for trial in study.trials} == {(3,)}
 
 
-def test_trials_in_flight_count_as_members_of_the_population():
-    sampler = RegularizedEvolutionSampler(space("conditional"), seed=0, population=6, sample=2)
+def test_a_slow_training_joins_the_population_when_it_ends():
+    sampler = RegularizedEvolutionSampler(space("conditional"), seed=0, population=3, sample=2)
     study = optuna.create_study(sampler=sampler)
-    trials = [study.ask() for _ in range(5)]
+    trials = [study.ask() for _ in range(8)]
     for trial in trials:
         space("conditional").suggest(trial)
-    study.tell(trials[0], 1.0)
-    fresh = optuna.trial.create_trial(state=optuna.trial.TrialState.COMPLETE, value=0.0)
-    fresh.number = 5
-    known, in_flight = sampler.living(study, fresh)
-    assert (len(known), in_flight) == (1, 4)
+    for number in (1, 2, 3, 4, 5, 0):
+        study.tell(trials[number], 1.0)
+    assert [member.number for member in sampler.living(study, study.trials[7])] == [0, 5, 4]
 
 
 @pytest.mark.parametrize(("name", "budget", "kind", "said"), [

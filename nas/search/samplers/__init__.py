@@ -89,14 +89,13 @@ def fitted(name: str, space: SearchSpace, expected: int | None) -> dict[str, Any
             first = _share_of(expected, 4, 12, 600)
             return {"first": first, "each": first // 2, "best": first // 6}
         case "rl" | "reinforce" if expected is not None and expected < 2000:
-            return {"batch": _share_of(expected, 20, 4, 20), "lr": 0.0035}
+            return {"batch": _share_of(expected, 20, 4, 20 if name == "rl" else 8), "lr": 0.0035}
     return {}
 
 
 def _share_of(expected: int | None, parts: int, least: int, most: int) -> int:
     """That part of the expected trials (of 200, where they are not known), within the bounds."""
     return min(max((expected or 200) // parts, least), most)
-
 
 
 def _auto(expected: int | None, wall: float | None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ of that level and an edge of that motif, each evenly, and gives the edge another
 - the trivial architecture has the identity wherever it can be chosen, else the first label that is not ``none``;
 - in the search an edge never gets the operation that it has: the paper draws evenly from all, and would train some parents again;
 - decisions that become active by a mutation are trivial at first in the diversification, and drawn in the search;
-- trials in flight count as members not yet known; constraints: feasible before infeasible, then the less broken;
+- constraints: feasible before infeasible, then the less broken;
 - with several objectives the tournament goes by non-dominated rank and crowding among those drawn for it.
 """
 
@@ -54,8 +54,8 @@ class HierarchicalEvolutionSampler(SpaceSampler):
         self._level = nesting(space)
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
-        known, in_flight = split(before(study, trial))
-        if not known or len(known) + in_flight < self.population:
+        known, _ = split(before(study, trial))
+        if len(known) < self.population:
             return self.diversified(rng)
         drawn = rng.sample(known, max(2, math.ceil(self.share * len(known)))) if len(known) > 2 else known
         _, parent = min(zip(order(drawn, study.directions), drawn, strict=True), key=lambda pair: pair[0])

@@ -24,7 +24,7 @@ def before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
 
 
-def completed(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def completed(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Completed trials as they ended. A trial that ends later comes later: what was learnt from the first n stays so."""
     ended = [(trial.datetime_complete, trial.number, trial) for trial in trials
              if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None]  # fmt: skip

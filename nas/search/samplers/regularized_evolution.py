@@ -7,28 +7,33 @@ mutated; the child comes in, the oldest goes out. What differs here:
 - a mutation re-draws one active decision of any kind to another label, chosen evenly among all active decisions, and
   draws the decisions that become active by it. The paper first chooses a cell, a block and one of its two inputs or
   operations, and leaves the architecture as it is with probability 0.05: that would be trained twice;
-- age is the trial's number, not when its training ended; trials in flight count as members not yet known;
+- a training that outlasts RECENT later ones is no member;
 - constraints: feasible before infeasible, then the less broken;
 - with several objectives the tournament goes by non-dominated rank and then crowding (Deb et al. 2002).
 
 The paper's control without aging takes the worst of the sample out instead of the oldest member. Which one that was is
-stored with the child, for the sample cannot be drawn again from what is stored; a failed child takes no one out. Two
-children in flight may name the same one: the population is then one larger.
+stored with the child, for the sample cannot be drawn again from what is stored; a child takes no one out before it has
+completed. Two children in flight may name the same one: the population is then one larger.
 """
 
 from __future__ import annotations
 
 import random
+from itertools import islice
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import UsageError
 from nas.search.samplers.base import SpaceSampler
+from nas.search.samplers.past import completed
 from nas.search.samplers.ranking import order
 from nas.search.vary import redraw
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
+
+RECENT = 5000
+"""The population is looked for among so many completed trials of the highest numbers."""
 
 REMOVED = "evolution:removed"
 """Attribute of a child: the number of the trial that it takes out of the population."""
@@ -53,8 +58,8 @@ class RegularizedEvolutionSampler(SpaceSampler):
         self.population, self.sample, self.aging = population, sample, aging
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
-        known, in_flight = self.living(study, trial)
-        if not known or len(known) + in_flight < self.population:
+        known = self.living(study, trial)
+        if len(known) < self.population:
             return self.space.sample(rng).decisions
         drawn = [known[rng.randrange(len(known))] for _ in range(self.sample)]
         ranked = self.ranked(study, known, drawn)
@@ -62,23 +67,14 @@ class RegularizedEvolutionSampler(SpaceSampler):
             study._storage.set_trial_system_attr(trial._trial_id, REMOVED, ranked[-1].number)
         return redraw(self.space, self.decisions(ranked[0]), rng)
 
-    def living(self, study: Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], int]:
-        """The population, youngest first, and how many trials are in flight."""
-        known: list[FrozenTrial] = []
-        in_flight = 0
-        removed: set[int] = set()
-        for past in reversed(study.get_trials(deepcopy=False)):
-            if past.state not in (TrialState.COMPLETE, TrialState.RUNNING) or past.number == trial.number:
-                continue
-            if not self.aging and REMOVED in past.system_attrs:
-                removed.add(past.system_attrs[REMOVED])  # it is older, so it is met later
-            if past.state == TrialState.RUNNING:
-                in_flight += 1
-            elif past.number not in removed:
-                known.append(past)
-                if self.aging and len(known) == self.population:
-                    break
-        return known, in_flight
+    def living(self, study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The population, youngest first."""
+        past = (past for past in reversed(study.get_trials(deepcopy=False)) if past.state == TrialState.COMPLETE)
+        born = completed(islice((past for past in past if past.number != trial.number), RECENT if self.aging else None))[::-1]
+        if self.aging:
+            return born[: self.population]
+        removed = {past.system_attrs[REMOVED] for past in born if REMOVED in past.system_attrs}
+        return [past for past in born if past.number not in removed]
 
     def ranked(self, study: Study, known: list[FrozenTrial], drawn: list[FrozenTrial]) -> list[FrozenTrial]:
         """Those drawn, the best first. Rank and crowding are those within the whole population."""

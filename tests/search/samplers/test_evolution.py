@@ -42,7 +42,7 @@ def test_without_aging_the_worst_of_the_sample_goes():
         assert trial.system_attrs[REMOVED] in living
     probe = optuna.trial.create_trial(state=TrialState.COMPLETE, value=0.0)
     probe.number = 30
-    survivors, _ = sampler.living(study, probe)
+    survivors = sampler.living(study, probe)
     assert len(survivors) == 6
     assert study.best_trial.number in {trial.number for trial in survivors}  # with aging it would die
     assert min(t.value for t in survivors) > sorted(t.value for t in study.trials)[15]
@@ -57,7 +57,7 @@ def test_a_failed_child_takes_no_one_out():
         failed = number > 4 and number % 2
         study.tell(trial, None if failed else float(number), TrialState.FAIL if failed else TrialState.COMPLETE)
     probe = study.ask()
-    survivors, _ = sampler.living(study, study.trials[probe.number])
+    survivors = sampler.living(study, study.trials[probe.number])
     assert len(survivors) == 4
 
 
