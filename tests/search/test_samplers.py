@@ -152,7 +152,7 @@ def test_failed_stopped_and_running_trials_are_no_obstacle(strategy):
             study.tell(trial, score(decisions))
 
 
-@pytest.mark.parametrize("name", ["regularized_evolution", "tpe", "nsga2"])
+@pytest.mark.parametrize("name", ["regularized_evolution", "tpe", "nsga2", "surrogate"])
 def test_constraints_are_respected(name):
     """Of the later trials, more keep a limit than of random ones, though the objective pulls the other way."""
 
@@ -276,7 +276,7 @@ def test_a_slow_training_joins_the_population_when_it_ends():
 
 
 @pytest.mark.parametrize(("name", "budget", "kind", "said"), [
-    ("auto", "10trials", "random", "too few"),
+    ("auto", "10trials", "surrogate", "fewest trials"),
     ("auto", "500trials", "surrogate", "fewest trials"),
     ("auto", "100trials", "surrogate", "fewest trials"),
     ("auto", "3min", "surrogate", "fewest trials"),

@@ -42,9 +42,6 @@ STRATEGIES: Mapping[str, type[SpaceSampler]] = MappingProxyType({
     "surrogate": SurrogateSampler,
 })  # fmt: skip
 
-FEW = 20
-"""Fewer trials than this are all drawn at random by ``auto``: a model would hardly have begun."""
-
 MANY = 5000
 """For more trials than this ``auto`` takes evolution."""
 
@@ -100,8 +97,6 @@ def _share_of(expected: int | None, parts: int, least: int, most: int) -> int:
 
 def _auto(expected: int | None, wall: float | None) -> tuple[str, str]:
     """``wall``: the budget in seconds of wall time, in which so many proposals have to be made."""
-    if expected is not None and expected < FEW:
-        return "random", f"{expected} trials are too few to learn from"
     if expected is not None and expected > MANY:
         return "regularized_evolution", f"with {expected:,} trials a model that sees a few hundred of them is no better"
     if expected and wall and wall / expected < ASK_S:

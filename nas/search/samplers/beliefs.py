@@ -34,7 +34,6 @@ SIZE = 0.5
 """The trend's prior: standard deviations of a metric for one of size. The rank correlations of size and accuracy are 0.6 to
 0.8 in the tables of benchmarks/tabular.py, and alike in what is published (Ning et al. 2021, arXiv:2008.03064)."""
 
-
 ENOUGH = 100
 """Trials, the youngest, that the shape of a limit's model is fitted to: that is done for every proposal."""
 
@@ -76,6 +75,7 @@ class Beliefs:
         self._told = [point for point in told if any(names[k] in point.known for k in self._costs)]
         self._theta: Sequence[Array] = ()
         self._limits: Sequence[Limit] = ()
+        self._kept = np.ones(len(self._points), dtype=bool)
         self.smooth = self._losses
 
     def _log(self, k: int, column: Array) -> Array:
@@ -118,20 +118,22 @@ class Beliefs:
     def _several(self) -> bool:
         return len(self._signs) > 1
 
-    def learn_limits(self, limits: Sequence[Limit]) -> None:
-        """What the trials tell of each limit."""
+    def learn_limits(self, limits: Sequence[Limit], worst: Sequence[float]) -> None:
+        """What trials tell of each limit, and by how much each of ``points`` breaks one: the best are among the least."""
         self._limits = [limit for limit in limits if (limit.excess > 0).any()]
+        self._kept = np.array(worst) <= min(worst)
 
     def best(self, count: int) -> list[int]:
         """Indices of the best trials; of several objectives by front, then the less crowded.
 
-        Those beyond the reference come last: a network that learns nothing is on the front where nothing is faster.
+        Those beyond the reference come last: a network that learns nothing is on the front where nothing is faster. Before
+        all come those that break limits least.
         """
         if not self._several:
-            return [int(i) for i in np.argsort(self.smooth[:, 0], kind="stable")[:count]]
+            return [int(i) for i in np.lexsort((self.smooth[:, 0], ~self._kept))[:count]]
         beyond: Array = np.any(self.smooth > self._reference, axis=1)
         level = ranks(self.smooth) + len(beyond) * beyond
-        return [int(i) for i in np.lexsort((-crowding(self.smooth, level), level))[:count]]
+        return [int(i) for i in np.lexsort((-crowding(self.smooth, level), level, ~self._kept))[:count]]
 
     @property
     def _reference(self) -> Array:
@@ -168,6 +170,7 @@ class Beliefs:
         return gain
 
     def _improvement(self, believed: Array, drawn: Array) -> Array:
+        believed = believed[np.r_[self._kept, np.ones(len(believed) - len(self._kept), dtype=bool)]]
         best: Array = believed.min(axis=0)
         # Plain expected improvement: far away, it does not matter where.
         reference: Array = self._reference if self._several else believed.max(axis=0) + 10.0

@@ -59,7 +59,6 @@ CROWDED = 64
 PARENTS = 10
 """Best trials whose mutants are candidates."""
 
-
 KEPT = 8
 """Proposals for which a parent's mutants stay candidates."""
 
@@ -99,7 +98,7 @@ class SurrogateSampler(SpaceSampler):
         beliefs, trials = self._beliefs(study, informative(past)) if begun >= self.startup else (None, [])
         if beliefs is None or len(trials) < 2:
             return self._start(study, past, begun, rng)
-        beliefs.learn_limits(self._limits(past))
+        beliefs.learn_limits(self._limits(past), [violation(t) for t in trials])
         pending = [t for t in past if not t.state.is_finished()]
         taken = self._taken(past, [*trials, *pending])
         pool = self._pool([trials[i] for i in beliefs.best(PARENTS)], trial.number, taken)
@@ -134,7 +133,7 @@ class SurrogateSampler(SpaceSampler):
         if len(trials) < 2:
             return None, trials
         base = self._selected(done[: _milestone(len(done), self.startup)], study)
-        key = tuple((t.number, *t.values) for t in base)
+        key = study.study_name, tuple((t.number, *t.values) for t in base)
         if key not in self._fits:
             if len(self._fits) >= 64:
                 self._fits.clear()
