@@ -89,6 +89,7 @@ class SearchConfig:
     workers: int | None = None
     gpus_per_trial: float | None = None
     cpus_per_trial: float | None = None
+    train_on: str | None = None
     trial_timeout: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -139,7 +140,7 @@ class SearchConfig:
             endpoint=_optional(words.get("endpoint")),
             gpus_per_trial=amount("gpus_per_trial", words.get("gpus_per_trial")),
             cpus_per_trial=amount("cpus_per_trial", words.get("cpus_per_trial")),
-            trial_timeout=_optional(words.get("trial_timeout")),
+            train_on=_optional(words.get("train_on")), trial_timeout=_optional(words.get("trial_timeout")),
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
@@ -272,6 +273,8 @@ def _check_engine(config: SearchConfig) -> None:
                          hint="Run `ray start --address=...` there, or leave engine=ray out.")  # fmt: skip
     if config.trial_timeout is not None:
         parse_duration(config.trial_timeout)
+    if Target.nodes(config.train_on).elsewhere and config.engine != "ray":
+        raise UsageError("only a Ray cluster has nodes to choose", got=f"train_on={config.train_on}", hint="Add engine=ray.")
     if config.target is not None and config.engine != "ray" and Target.parse(config.target).elsewhere:
         raise UsageError("only a Ray cluster has other machines to measure on", got=f"target={config.target}",
                          expected="cpu or cuda", hint="Add engine=ray.")  # fmt: skip

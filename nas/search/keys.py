@@ -20,6 +20,7 @@ KEYS = {
     "workers": "trials at a time (default: as many as the devices have room for)",
     "gpus_per_trial": "GPUs a trial holds: 0.5 for two trials on a GPU, 2 for two GPUs each (default 1 where there are any)",
     "cpus_per_trial": "CPU cores a trial holds, and threads it has (default 1; beside a GPU its share of the cores)",
+    "train_on": "of engine=ray: nodes that trials run on, H200 (a type of GPU) or resource:NAME (default: any with room)",
     "trial_timeout": "a trial that says nothing for this long is ended: 10min, 1h (default: by the planned epoch)",
     "epochs": "epochs a candidate is trained (default: what the budget allows)",
     "batch_size": "training batch size (default: by data and device)",

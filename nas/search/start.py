@@ -48,7 +48,7 @@ from nas.train.shared import share as share_data
 Say = Callable[[str], None]
 """Where the choices made for the user are told, a line each."""
 
-HERE = ("address", "endpoint", "gpus_per_trial", "cpus_per_trial", "trial_timeout", "log")
+HERE = ("address", "endpoint", "gpus_per_trial", "cpus_per_trial", "train_on", "trial_timeout", "log")
 """Words that each command says anew: they are of the machines, not of the search."""
 
 

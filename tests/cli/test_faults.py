@@ -20,7 +20,7 @@ from nas.search.storage import open_storage
 from tests.cli.driver import begin, gone, nas, rows, wait_until, workers
 from tests.search.runs import write_data
 
-SEARCH = ("search", "space=many.yaml", "data=tiny.npz", "objectives=accuracy,num_params", "run=r", "seed=5")
+SEARCH = ("search", "space=many.yaml", "data=tiny.npz", "objectives=accuracy,num_params", "run=r", "seed=5", "repeats=0")
 
 
 @dataclass

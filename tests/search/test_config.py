@@ -14,7 +14,7 @@ LEAST = {"space": "nasnet_cell", "data": "digits", "budget": "3min"}
 FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
     "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
-    "cpus_per_trial": "2", "trial_timeout": "10min",
+    "cpus_per_trial": "2", "train_on": "resource:spot", "trial_timeout": "10min",
     "image_size": "48",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx",
@@ -64,6 +64,7 @@ def test_words_go_before_the_file(tmp_path):
     ({"gpus_per_trial": "-1"}, "devices"), ({"cpus_per_trial": "two"}, "devices"), ({"trial_timeout": "10"}, "duration"),
     ({"trial_timeout": "0min"}, "duration"), ({"trial_timeout": "3trials"}, "duration"),
     ({"engine": "ray", "endpoint": "7070"}, "through Ray"), ({"target": "cuda@H200"}, "Add engine=ray"),
+    ({"train_on": "H200"}, "Add engine=ray"), ({"engine": "ray", "train_on": "resource:"}, "a type of GPU"),
     ({"target": "tpu"}, "not a device"),
     ({"spcae": "x"}, "Did you mean 'space'"), ({"space": ""}, "space is missing"), ({"budget": None}, "budget is missing"),
     ({"data": None}, "data is missing"), ({"budget": "3 parsecs"}, "budget"), ({"budget": "-3min"}, "budget"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Use = Literal["train", "measure"]
 """What slots are for: training asks for the configuration's share of a device, a measurement has its device to itself."""
+
+A_LITTLE = 0.001
+"""Of a custom resource, by which trials choose their nodes: a unit of it is room for a thousand."""
 
 
 @contextmanager
@@ -83,7 +87,9 @@ def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
     cpus = 1.0 if config.cpus_per_trial is None else config.cpus_per_trial
     if use == "train":
         share = 1.0 if config.gpus_per_trial is None else config.gpus_per_trial
-        return Ask(cpus=cpus, gpus=0.0 if device == "cpu" else share)
+        nodes = Target.nodes(config.train_on)
+        return Ask(cpus=cpus, gpus=0.0 if device == "cpu" else share, accelerator=nodes.accelerator,
+                   resources={nodes.resource: A_LITTLE} if nodes.resource else {})  # fmt: skip
     target = Target.parse(config.target or device)
     resources = {target.resource: 1.0} if target.resource else {}
     return Ask(cpus=1.0, gpus=float(target.device == "cuda"), accelerator=target.accelerator, resources=resources)
@@ -109,11 +115,11 @@ def cluster_device(config: SearchConfig) -> str | None:
     """
     if config.engine != "ray":
         return None
-    from nas.search.executors.ray import Ask, capacity, room_for
+    from nas.search.executors.ray import capacity, room_for
 
     if config.gpus_per_trial == 0:
         return "cpu"
-    ask = Ask(cpus=0, gpus=config.gpus_per_trial or 1.0)
+    ask = replace(ask_of(config, "cuda"), cpus=0)
     if config.gpus_per_trial is None and parse_budget(config.budget).limit("gpu") is None:
         return "cuda" if capacity(ask)[0] else "cpu"
     if not config.workers:

@@ -36,6 +36,15 @@ class Target:
             raise UsageError("not a device to measure on", expected=FORMS, got=f"target={text}")
         return cls(device, accelerator=where or None)
 
+    @classmethod
+    def nodes(cls, text: str | None) -> Target:
+        """Nodes to train on, of any device: a type of GPU, or ``resource:NAME``. Raises UsageError for what is neither."""
+        try:
+            return cls("cuda") if text is None else cls.parse(f"cuda@{text}")
+        except UsageError:
+            raise UsageError("not nodes of a Ray cluster", expected="H200 (a type of GPU) or resource:NAME",
+                             got=f"train_on={text}") from None  # fmt: skip
+
     @property
     def elsewhere(self) -> bool:
         """Whether it names other machines than this one."""
