@@ -78,6 +78,7 @@ def counts_text(status: Status) -> str:
     """How many trials ended how."""
     counts = {name: status.counts.get(name, 0) for name in COUNTED}
     said = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name == "completed")
+    said += f", about {status.expected} in all" if status.expected else ""
     return said + (f", {status.waiting} waiting to go on" if status.waiting else "")
 
 

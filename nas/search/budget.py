@@ -209,6 +209,10 @@ class Meter:
         limit = self.budget.limit(kind)
         return None if limit is None else max(0.0, limit - self.spent(kind))
 
+    def used(self, share: float = 1.0) -> float:
+        """How much of this share of the budget is spent, of the part of which most is: 1 for all of it."""
+        return max((self.spent(part.kind) / shared(part, share) for part in self.budget.parts), default=0.0)
+
     def exhausted(self, share: float = 1.0) -> Part | None:
         """The first part of whose limit this share is used up, if any."""
         return next((part for part in self.budget.parts if self.spent(part.kind) >= shared(part, share)), None)

@@ -48,8 +48,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a view shows of a search at a moment. ``waiting``: candidates that early stopping keeps for later; ``detail``: how
-    far the jobs are that ``message`` is about."""
+    """What a view shows of a search at a moment. ``expected``: candidates completed in all when the budget is spent, at the
+    pace so far; ``waiting``: those that early stopping keeps for later; ``detail``: how far the jobs are that ``message`` is
+    about."""
 
     elapsed_s: float
     budget: list[dict[str, Any]]
@@ -59,6 +60,7 @@ class Status:
     best: Record | None
     epochs: int
     message: str
+    expected: int | None = None
     waiting: int = 0
     detail: str = ""
 

@@ -40,6 +40,9 @@ PROPOSALS_A_TURN = 20
 SHOW_EVERY_S = 0.1
 """Seconds between two looks of the view at least: what it is shown holds every worker."""
 
+FORESEEN = 3
+"""Completed candidates from which on it is told how many there will be."""
+
 HANG_S, HANG_EPOCHS = 600.0, 60
 """A candidate that says nothing for this long, and for this many times the planned epoch, counts as hung."""
 
@@ -461,8 +464,13 @@ class SearchLoop:
             elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.ledger.counts),
             running=tuple(self.running.values()), front=self.ledger.front.members, best=self.ledger.front.best,
             epochs=self.plan.recipe.epochs, message=self.doing or self.message, detail=self.detail,
-            waiting=sum(c.waits for c in self.open.values()),
+            expected=self._expected, waiting=sum(c.waits for c in self.open.values()),
         )  # fmt: skip
+
+    @property
+    def _expected(self) -> int | None:
+        completed, used = self.ledger.counts["completed"], self.meter.used(self.share)
+        return round(completed / used) if completed >= FORESEEN and 0 < used < 1 else None
 
 
 def _key(decisions: Decisions) -> int:

@@ -36,6 +36,7 @@ def shown(what: Any) -> str:
 
 def test_a_line_says_budget_counts_and_best():
     assert summary_line(status()) == "1 of 3min | 4 completed, 1 failed | best 90.00 % at 1.25 ms"
+    assert summary_line(status(expected=12)) == "1 of 3min | 4 completed, 1 failed, about 12 in all | best 90.00 % at 1.25 ms"
     assert summary_line(status(message="over")).endswith(" | over")
     assert "best" not in summary_line(status(front=(), best=None))
     assert summary_line(status(best=record(0, accuracy=0.5))).endswith("best 50.00 %")

@@ -148,6 +148,9 @@ def test_a_share_of_a_budget():
     assert not meter.can_start(91, share=0.9)
     assert meter.can_start(1, share=0.85, open_trials=8)  # 8.5 trials are nine whole ones
     assert not meter.can_start(1, share=0.85, open_trials=9)
+    clock.now += 20
+    meter.count()
+    assert (meter.used(), meter.used(0.5)) == (0.2, 0.4)
 
 
 def test_without_a_limit_there_is_no_end():
@@ -155,6 +158,7 @@ def test_without_a_limit_there_is_no_end():
     assert meter.can_start(1e9)
     assert meter.exhausted() is None
     assert meter.left("wall") is None
+    assert meter.used() == 0
 
 
 def test_rows_tell_asked_and_spent_in_the_unit_that_was_asked():

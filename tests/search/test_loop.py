@@ -425,8 +425,16 @@ def test_a_status_says_what_a_view_needs(tmp_path):
     assert first.epochs == 2
     assert first.budget == [{"asked": 3.0, "spent": first.budget[0]["spent"], "unit": "trials"}]
     assert seen[-1].message == loop.message
+    assert seen[-1].expected is None, "it is over"
     assert seen[-1].running == ()
     assert seen[-1].counts == {"completed": 3}
+
+
+def test_a_status_foresees_how_many_candidates_there_will_be(tmp_path):
+    seen = []
+    run_loop(tmp_path, FakeExecutor(slots=1), settled(budget="10trials", repeats="0", baseline="0"), view=seen.append)
+    assert {status.expected for status in seen} == {None, 10}
+    assert all(status.expected is None for status in seen if status.counts.get("completed", 0) < 3)
 
 
 def with_asha(**words):
