@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -216,18 +216,17 @@ def between_steps(device: str, report: Report) -> Iterator[Callable[[], object]]
     """What to call between the steps of a training: it shows the driver that the job is alive, and lets a measurement have a
     GPU to itself. A CPU's workers have cores of their own."""
     told = time.perf_counter()
+    shared = device != "cpu"
+    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) if shared else nullcontext(bool) as give_way:
 
-    def alive() -> None:
-        nonlocal told
-        if (now := time.perf_counter()) - told >= ALIVE_EVERY_S:
-            told = now
-            report({})
+        def on_step() -> None:
+            nonlocal told
+            if (now := time.perf_counter()) - told >= ALIVE_EVERY_S:
+                told = now
+                report({})
+            give_way()
 
-    if device == "cpu":
-        yield alive
-        return
-    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) as give_way:
-        yield lambda: (alive(), give_way())
+        yield on_step
 
 
 def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: Dataset) -> float:
