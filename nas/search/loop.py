@@ -17,7 +17,7 @@ from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate, Stage, Status, View
-from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
+from nas.search.executors.base import Event, Executor, Failed, FailureKind, Finished, Job, Progress, Started
 from nas.search.halving import Halving, hopeless, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.ledger import Ledger
@@ -39,6 +39,10 @@ PROPOSALS_A_TURN = 20
 
 SHOW_EVERY_S = 0.1
 """Seconds between two looks of the view at least: what it is shown holds every worker."""
+
+RETRIES: Mapping[FailureKind, int] = {"died": 1, "lost": 10}
+"""How often a candidate is tried again whose process died (by its own doing or not: the second time tells), or whose machine was
+lost, which is hardly its doing."""
 
 HANG_S, HANG_EPOCHS = 600.0, 60
 """A candidate that says nothing for this long, and for this many times the planned epoch, counts as hung."""
@@ -330,10 +334,10 @@ class SearchLoop:
             case Failed(kind="killed"):  # by the executor's end, the only one who kills
                 self._release(candidate)
                 self._give_up(candidate)
-            case Failed(kind="died") if not candidate.lost:  # by its own doing or not: the second time tells
+            case Failed(kind=kind) if candidate.lost[kind] < RETRIES.get(kind, 0):
                 self._release(candidate)
                 self.ledger.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
-                candidate.lost = True
+                candidate.lost[kind] += 1
                 self.again.append(candidate)  # when there is a slot: its own may have gone with its machine
             case Failed():
                 self._release(candidate)

@@ -551,6 +551,21 @@ def test_a_candidate_whose_worker_dies_is_tried_once_more(tmp_path):
     assert loop.meter.spent("trials") == 10
 
 
+@pytest.mark.parametrize(("losses", "state"), [(10, "completed"), (11, "failed")])
+def test_a_lost_machine_is_no_fault_of_the_candidate(tmp_path, losses, state):
+    left = [1] * losses
+
+    def outcome(job):
+        if job.trial == 1 and left:
+            left.pop()
+            raise RuntimeError("lost: the loss of its machine")
+        return accuracy_of(job)
+
+    loop = run_loop(tmp_path, FakeExecutor(outcome))
+    assert loop.study.records[1].state == state
+    assert loop.meter.spent("trials") == 10
+
+
 class Leaving(FakeExecutor):
     """A machine whose first job takes its slot along, for ``away`` polls."""
 
@@ -571,7 +586,7 @@ def test_a_candidate_whose_machine_has_gone_waits_for_another(tmp_path):
     def outcome(job):
         if len(executor.submitted) == 1:
             executor.away = 3
-            raise RuntimeError("died: the loss of its machine")
+            raise RuntimeError("lost: the loss of its machine")
         return accuracy_of(job)
 
     executor.outcome = outcome
@@ -589,7 +604,7 @@ def test_a_machine_lost_at_the_very_end_masks_no_error_and_begins_nothing(tmp_pa
         def close(self, grace=0.0):
             jobs = [*self.jobs]
             super().close(grace)
-            return [Failed(trial=job.trial, kind="died", reason="its machine", seconds=1.0) for job in jobs]
+            return [Failed(trial=job.trial, kind="lost", reason="its machine", seconds=1.0) for job in jobs]
 
     executor = Ending()
     with pytest.raises(RunError, match="a worker cannot start"):
