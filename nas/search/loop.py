@@ -113,10 +113,11 @@ class SearchLoop:
             if not ended:
                 for event in self.close():
                     self._handle(event)
-            if ended or self.interrupted:  # after an error they stay open, and are gone on with
-                for candidate in list(self.open.values()):
-                    if not (self.interrupted and candidate.waits):  # with its checkpoint it waits on: see _recall
-                        self._give_up(candidate)
+            for candidate in list(self.open.values()):
+                if ended:
+                    self._give_up(candidate)  # otherwise they stay open, and are gone on with from their checkpoints
+                elif self.interrupted and "retried" in candidate.record.attrs:
+                    self.study.note(candidate.number, retried=False)  # it did nothing to be failed for the next time
             self.ledger.save()
         self.view(self.status())
 
@@ -131,8 +132,8 @@ class SearchLoop:
 
     def _ended(self) -> bool:
         if self.interrupted:
-            lost = len(self.running)
-            self.message = "interrupted: every finished candidate is saved" + (f", {lost} in flight given up" if lost else "")
+            left = f", {len(self.running)} in flight can be gone on with" if self.running else ""
+            self.message = f"interrupted: every finished candidate is saved{left}"
             return True
         if self.message:
             for trial in self.running:
@@ -227,7 +228,7 @@ class SearchLoop:
         twin = self.study.find(record.identity)
         if twin is not None and twin is not record:
             return self._repeat(record, twin)
-        if "retried" in record.attrs:
+        if record.attrs.get("retried"):
             self.meter.count()
             return self.ledger.end(record, "failed", reason="interrupted twice", seconds=0.0)
         self.study.note(record.number, retried=True)
@@ -331,9 +332,8 @@ class SearchLoop:
                 candidate.work_s += event.seconds
                 self._release(candidate)
                 self._advance(candidate, dict(event.result))
-            case Failed(kind="killed"):  # by the executor's end, the only one who kills
+            case Failed(kind="killed"):  # by the executor's end, the only one who kills: it stays open
                 self._release(candidate)
-                self._give_up(candidate)
             case Failed(kind=kind) if candidate.lost[kind] < RETRIES.get(kind, 0):
                 self._release(candidate)
                 self.ledger.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
