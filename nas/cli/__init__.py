@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.cli.arguments import Arguments, Verb, help_text, parse_arguments
 from nas.errors import NasError, UsageError, nearest
+from nas.search.interrupt import as_ctrl_c
 from nas.search.keys import KEYS
 
 
@@ -211,7 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nas {version('nas')}")
         return 0
     try:
-        code = _run(argv)
+        with as_ctrl_c():
+            code = _run(argv)
         sys.stdout.flush()
         return code
     except NasError as error:
@@ -228,6 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone, `nas ops | head` say; Python's own flush at the end must not tell of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"nas: {error.filename}: {error.strerror}", file=sys.stderr)  # a file or folder of the user's
+        return 2
 
 
 def _run(argv: list[str]) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas.net.graph import Graph
+from nas.search.executors.base import FailureKind
 from nas.search.study import Record
 from nas.space.search_space import Architecture
 
@@ -19,8 +21,8 @@ class Candidate:
     """A trial that has begun, as far as its workers have told.
 
     ``seconds`` that its jobs took which are over, the start of their worker included, and ``work_s`` that they ran;
-    ``since`` when the present one runs; ``trained``: epochs that its checkpoint has; ``waits`` for a promotion; ``lost``: its
-    worker died once already.
+    ``since`` when the present one runs; ``trained``: epochs that its checkpoint has; ``waits`` for a promotion; ``lost``: how
+    often its worker died or was lost already.
     """
 
     record: Record
@@ -37,7 +39,7 @@ class Candidate:
     since: float = 0.0
     device: str = ""
     waits: bool = False
-    lost: bool = False
+    lost: Counter[FailureKind] = field(default_factory=Counter)
     followers: list[Record] = field(default_factory=list)
 
     @property

@@ -111,7 +111,7 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
             loop.ledger.save_often()
             loop.tell(f"{what}: {ended} of {total}", "; ".join(seen[trial] for trial in running if trial in seen))
             for event in executor.poll(0.2):
-                if event.trial in running and isinstance(event, Progress):
+                if event.trial in running and isinstance(event, Progress) and event.values:
                     seen[event.trial] = _progress(running[event.trial], event.values)
                 elif event.trial in running and isinstance(event, Finished | Failed):
                     extra, ended = running.pop(event.trial), ended + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ MEASURE_ATTEMPTS, MEASURE_PAUSE_S = 3, 2.0
 
 ASK_EVERY_S = 0.5
 """Seconds between two looks of a measurement at whether it is to stop. Each is a message to the driver."""
+
+ALIVE_EVERY_S = 10.0
+"""Seconds between two signs of life of a training: an epoch at deployed size may take longer than a job may be silent."""
 
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training between two checkpoints of a candidate, so that writing them costs little."""
@@ -146,12 +149,12 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
         return (asked and done < until) or until <= done < epochs
 
     try:
-        network, result = _fit(architecture, payload, recipe, checkpoint, on_epoch)
+        network, result = _fit(architecture, payload, recipe, checkpoint, report, on_epoch)
     except TrainError as error:
         if error.where != str(checkpoint):
             raise
         checkpoint.unlink(missing_ok=True)  # a damaged one: the training starts over
-        network, result = _fit(architecture, payload, recipe, checkpoint, on_epoch)
+        network, result = _fit(architecture, payload, recipe, checkpoint, report, on_epoch)
     done = len(result.history)
     if done == recipe.epochs:
         if payload["weights"]:
@@ -172,14 +175,16 @@ def finish(architecture: Architecture, payload: Mapping[str, Any], report: Repor
     """
     stage, device = payload["stage"], payload["data"]["device"]
     data = whole_dataset(payload["data"]).to(device)
+    recipe, size = load_recipe(stage["recipe"]), size_of(payload["deploy"])
 
     def on_epoch(epoch: EpochResult, epochs: int) -> bool:
         done, metrics = epoch.epoch + 1, {"accuracy": epoch.val_accuracy}
         return report({"epoch": done, "epochs": epochs, "metrics": metrics}) and done < epochs
 
-    result = train_final(architecture, size_of(payload["deploy"]), data, load_recipe(stage["recipe"]), name=stage["name"],
-                         folder=Path(stage["folder"]), seed=payload["seed"], device=device, seconds=stage["seconds"],
-                         on_epoch=on_epoch, enough=ENOUGH)  # fmt: skip
+    with between_steps(device, report) as on_step:
+        result = train_final(architecture, size, data, recipe, name=stage["name"], folder=Path(stage["folder"]),
+                             seed=payload["seed"], device=device, seconds=stage["seconds"], on_epoch=on_epoch, on_step=on_step,
+                             enough=ENOUGH)  # fmt: skip
     if result.metrics is None:
         return {"stopped": True}
     return {"metrics": {}, **{word: result.metrics[word] for word in TOLD}}
@@ -195,25 +200,33 @@ def whole_dataset(words: Mapping[str, Any]) -> Dataset:
         return open_shared(Path(words["shared"]))
 
 
-def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path,
+def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe, checkpoint: Path, report: Report,
          on_epoch: Callable[[EpochResult], bool]) -> tuple[nn.Module, FitResult]:  # fmt: skip
     data, seed, device = dataset(**payload["data"]), payload["seed"], payload["data"]["device"]
     with seed_everything(derive_seed(seed, "weights"), device):
         network = build(lower(architecture, size_of(payload["proxy"]))).to(device)
-    with gives_way(device) as give_way:
+    with between_steps(device, report) as on_step:
         result = fit(network, data, recipe, seed=derive_seed(seed, "training"), device=device, on_epoch=on_epoch,
-                     checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S, give_way=give_way)  # fmt: skip
+                     checkpoint=checkpoint, checkpoint_every_s=CHECKPOINT_EVERY_S, on_step=on_step)  # fmt: skip
     return network, result
 
 
 @contextmanager
-def gives_way(device: str) -> Iterator[Callable[[], object]]:
-    """What to call between steps, so that a measurement has a GPU to itself. A CPU's workers have cores of their own."""
-    if device == "cpu":
-        yield bool
-        return
-    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) as give_way:
-        yield give_way
+def between_steps(device: str, report: Report) -> Iterator[Callable[[], object]]:
+    """What to call between the steps of a training: it shows the driver that the job is alive, and lets a measurement have a
+    GPU to itself. A CPU's workers have cores of their own."""
+    told = time.perf_counter()
+    shared = device != "cpu"
+    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) if shared else nullcontext(bool) as give_way:
+
+        def on_step() -> None:
+            nonlocal told
+            if (now := time.perf_counter()) - told >= ALIVE_EVERY_S:
+                told = now
+                report({})
+            give_way()
+
+        yield on_step
 
 
 def test_accuracy(architecture: Architecture, payload: Mapping[str, Any], data: Dataset) -> float:

@@ -85,7 +85,7 @@ class FinalResult:
 def train_final(
     architecture: Architecture, size: Size, data: Dataset, recipe: RecipePage, *, folder: Path, name: str | None = None,
     seed: int = 0, device: str = "cpu", epochs: int | None = None, seconds: float | None = None,
-    on_epoch: OnEpoch | None = None, enough: float = 1.0, group: Group = ALONE,
+    on_epoch: OnEpoch | None = None, on_step: Callable[[], object] = bool, enough: float = 1.0, group: Group = ALONE,
 ) -> FinalResult:  # fmt: skip
     """Train ``architecture`` at ``size`` (what it leaves open is the data's) and keep everything in ``folder``:
     :data:`FILES`.
@@ -93,8 +93,9 @@ def train_final(
     ``epochs`` replaces the recipe's. ``seconds`` is the time there is: a few batches are timed, and where the recipe is too
     long the number of epochs is planned so that its schedule ends in time. The plan is made once; a resumed training keeps
     it. ``on_epoch`` hears of every epoch and may stop after one by returning True; the same call goes on, unless ``enough``
-    of the planned epochs were done: then it has come to its end there. The test split is read once, by the best weights at
-    the end; where the data set was sealed, by the first call of the finished training with one that is not.
+    of the planned epochs were done: then it has come to its end there. ``on_step`` is called after every step. The test split
+    is read once, by the best weights at the end; where the data set was sealed, by the first call of the finished training
+    with one that is not.
 
     Raises RunError when the folder holds another training, is in use, or cannot be written; TrainError when the images do
     not fit the network or the training diverges; SpaceError when the network is impossible at that size.
@@ -118,7 +119,7 @@ def train_final(
         network = _fresh(graph, seed, device)
         result = fit(network, data, planned, seed=derive_seed(seed, "training"), device=device,
                      on_epoch=None if on_epoch is None else lambda epoch: on_epoch(epoch, planned.epochs),
-                     checkpoint=folder / CHECKPOINT, best=folder / BEST, group=group)  # fmt: skip
+                     checkpoint=folder / CHECKPOINT, best=folder / BEST, group=group, on_step=on_step)  # fmt: skip
         metrics = None
         done = len(result.history)
         if (not result.stopped or done >= enough * planned.epochs) and group.first:

@@ -12,6 +12,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Within the block a SIGTERM that nobody else waits for raises KeyboardInterrupt, as Ctrl-C does."""
+    deaf = threading.current_thread() is not threading.main_thread()
+    if deaf or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
     """Within the block the first SIGINT or SIGTERM calls ``ask``; a second one does what it did before.
 

@@ -17,7 +17,7 @@ from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate, Stage, Status, View
-from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
+from nas.search.executors.base import Event, Executor, Failed, FailureKind, Finished, Job, Progress, Started
 from nas.search.halving import Halving, hopeless, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.ledger import Ledger
@@ -42,6 +42,10 @@ SHOW_EVERY_S = 0.1
 
 FORESEEN = 3
 """Completed candidates from which on it is told how many there will be."""
+
+RETRIES: Mapping[FailureKind, int] = {"died": 1, "lost": 10}
+"""How often a candidate is tried again whose process died (by its own doing or not: the second time tells), or whose machine was
+lost, which is hardly its doing."""
 
 HANG_S, HANG_EPOCHS = 600.0, 60
 """A candidate that says nothing for this long, and for this many times the planned epoch, counts as hung."""
@@ -112,10 +116,11 @@ class SearchLoop:
             if not ended:
                 for event in self.close():
                     self._handle(event)
-            if ended or self.interrupted:  # after an error they stay open, and are gone on with
-                for candidate in list(self.open.values()):
-                    if not (self.interrupted and candidate.waits):  # with its checkpoint it waits on: see _recall
-                        self._give_up(candidate)
+            for candidate in list(self.open.values()):
+                if ended:
+                    self._give_up(candidate)  # otherwise they stay open, and are gone on with from their checkpoints
+                elif self.interrupted and "retried" in candidate.record.attrs:
+                    self.study.note(candidate.number, retried=False)  # it did nothing to be failed for the next time
             self.ledger.save()
         self.view(self.status())
 
@@ -130,8 +135,8 @@ class SearchLoop:
 
     def _ended(self) -> bool:
         if self.interrupted:
-            lost = len(self.running)
-            self.message = "interrupted: every finished candidate is saved" + (f", {lost} in flight given up" if lost else "")
+            left = f", {len(self.running)} in flight can be gone on with" if self.running else ""
+            self.message = f"interrupted: every finished candidate is saved{left}"
             return True
         if self.message:
             for trial in self.running:
@@ -226,7 +231,7 @@ class SearchLoop:
         twin = self.study.find(record.identity)
         if twin is not None and twin is not record:
             return self._repeat(record, twin)
-        if "retried" in record.attrs:
+        if record.attrs.get("retried"):
             self.meter.count()
             return self.ledger.end(record, "failed", reason="interrupted twice", seconds=0.0)
         self.study.note(record.number, retried=True)
@@ -330,13 +335,12 @@ class SearchLoop:
                 candidate.work_s += event.seconds
                 self._release(candidate)
                 self._advance(candidate, dict(event.result))
-            case Failed(kind="killed"):  # by the executor's end, the only one who kills
+            case Failed(kind="killed"):  # by the executor's end, the only one who kills: it stays open
                 self._release(candidate)
-                self._give_up(candidate)
-            case Failed(kind="died") if not candidate.lost:  # by its own doing or not: the second time tells
+            case Failed(kind=kind) if candidate.lost[kind] < RETRIES.get(kind, 0):
                 self._release(candidate)
                 self.ledger.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
-                candidate.lost = True
+                candidate.lost[kind] += 1
                 self.again.append(candidate)  # when there is a slot: its own may have gone with its machine
             case Failed():
                 self._release(candidate)

@@ -41,8 +41,8 @@ FRONT_COLUMNS = (
 ended."""
 
 
-BEGUN = frozenset({"weights", "checkpoints", "log.txt", "study.log", "study.log.driver", ".probe", ".probe.partial",
-                   "config.yaml.partial"})  # fmt: skip
+BEGUN = frozenset({"weights", "checkpoints", "log.txt", "study.log", "study.log.driver", "config.yaml.driver",
+                   "config.yaml.partial", ".probe", ".probe.partial"})  # fmt: skip
 """What a folder may hold in which a search ended before its configuration was written."""
 
 

@@ -37,7 +37,7 @@ from nas.search.run import RunFolder
 from nas.search.samplers import STRATEGIES, RandomSampler, choose_strategy
 from nas.search.settled import Settled, check_same, size_words
 from nas.search.shares import Shares
-from nas.search.storage import open_storage
+from nas.search.storage import hold, open_storage
 from nas.search.study import Record, SearchStudy
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
@@ -73,10 +73,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     folder.refuse_others()
     budget = parse_budget(config.budget)
     device = cluster_device(config) or device_for(budget)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("the cluster's trials have GPUs, and the driver's machine has none that torch can use",
-                         hint="The driver times networks to plan, and tests those it found: start it on a node with a GPU. "
-                              "With gpus_per_trial=0 the trials run on CPUs.")  # fmt: skip
+    _check_device(device)
     meter = Meter(budget)
     space = load_space(config.space)
     check_measuring(config, device, space.spec, say)
@@ -124,6 +121,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
+    _check_device(settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
         check_measuring(config, settled.device, settled.space.spec, say)
@@ -133,11 +131,20 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
                     new=False)
 
 
+def _check_device(device: str) -> None:
+    """Raises UsageError when the trials are on GPUs and the driver has none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("the trials have GPUs, and the driver's machine has none that torch can use",
+                         hint="The driver times networks to plan, and tests those it found: start it on a machine with a GPU. "
+                              "A new search with gpus_per_trial=0 has its trials on CPUs.")  # fmt: skip
+
+
 def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, say: Say,
          view: Callable[[], AbstractContextManager[View]], callbacks: Sequence[Callback], *, new: bool) -> Result:  # fmt: skip
     config, device, plan, space = settled.config, settled.device, settled.plan, settled.space
     objectives, constraints = settled.objectives, settled.constraints
     with ExitStack() as stack:
+        stack.callback(hold(folder.config).release)  # a storage elsewhere says nothing of who writes in the folder
         storage = stack.enter_context(open_storage(config.storage or folder.study))
         study = SearchStudy(storage, space, objectives, constraints, name=settled.name)
         if new and study.records:
@@ -152,7 +159,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
-        # Nothing of the folder is written before the storage's lock is ours.
+        # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")

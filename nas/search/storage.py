@@ -80,7 +80,7 @@ def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
 
     ``reading``: of a journal, what is there now, beside its driver; nothing may be written to it.
     Raises RunError when another driver has it open, or when it is damaged; UsageError for a URL that cannot be used.
-    A database that is not a file has no such lock: two drivers on it are not kept apart.
+    A database that is not a file has no such lock; two drivers of one run are kept apart by :func:`hold` on its folder.
     """
     url = where if isinstance(where, str) and "://" in where else None
     if reading and url is not None and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
@@ -90,7 +90,7 @@ def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
     path = Path(url.removeprefix("sqlite:///") if url is not None else where)
     if reading and not path.is_file():
         raise RunError("there is no journal of a search", where=str(path))
-    lock = None if reading else _lock(path)
+    lock = None if reading else hold(path)
     try:
         if url is not None:
             return Storage(_open_database(url), lock)
@@ -119,8 +119,9 @@ def _open_database(url: str) -> BaseStorage:
                          hint="Its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
 
 
-def _lock(path: Path) -> FileLock:
-    """The lock that the driver of this storage holds for its life. It goes with the process, however that ends."""
+def hold(path: Path) -> FileLock:
+    """The lock that the driver holds for its life, beside the file that it alone writes. It goes with the process, however
+    that ends. Raises RunError when another driver has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}{LOCK_SUFFIX}", timeout=0, thread_local=False)

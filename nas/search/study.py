@@ -95,7 +95,7 @@ class _Ending(NamedTuple):
 class SearchStudy:
     """The trials of one search in an open storage; made there when there are none. Its only writer.
 
-    ``records`` has every trial by its number. ``left_running`` are those that a killed driver left in flight: the loop
+    ``records`` has every trial by its number. ``left_running`` are those that an earlier driver left in flight: the loop
     runs each again under its number, or tells that it failed. ``reading``: nothing is made. Raises RunError when the
     storage holds a search for other objectives, or none to read.
     """

@@ -82,7 +82,7 @@ def fit(
     model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochResult], bool | None] | None = None, checkpoint: Path | None = None,
     checkpoint_every_s: float = 0.0, best: Path | None = None, group: Group = ALONE,
-    give_way: Callable[[], object] = bool,
+    on_step: Callable[[], object] = bool,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place on ``data.train`` and validate it every epoch on ``data.validation``.
 
@@ -91,7 +91,7 @@ def fit(
     ``checkpoint`` path the state is saved after every epoch (and after ``on_epoch``, so a kill in between repeats that
     epoch), and the same call goes on from it, also after a stop; with ``checkpoint_every_s`` after a stop, and otherwise only
     when so many seconds have passed since the last time. The weights of the :attr:`FitResult.best` epoch so far are kept in
-    the file ``best``. ``give_way`` is called after every step: :func:`nas.measure.lock.device_shared` pauses the training
+    the file ``best``. ``on_step`` is called after every step: :func:`nas.measure.lock.device_shared` pauses the training
     there while another process measures.
 
     In a ``group`` of processes all call this alike: batches are shared out, gradients averaged, figures are the whole's.
@@ -103,7 +103,7 @@ def fit(
     through.
     """
     with seed_everything(seed, device):
-        training = _Training(model, data.to(device), recipe.on(device), seed, group, give_way)
+        training = _Training(model, data.to(device), recipe.on(device), seed, group, on_step)
         try:
             if checkpoint is not None:
                 training.load(checkpoint)
@@ -127,7 +127,7 @@ class _Training:
     """A model with all that changes while it is trained."""
 
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int, group: Group,
-                 give_way: Callable[[], object]) -> None:  # fmt: skip
+                 on_step: Callable[[], object]) -> None:  # fmt: skip
         self.device = data.train.device
         self.model = model.to(self.device)
         self.data, self.recipe, self.seed, self.group = data, recipe, seed, group
@@ -143,7 +143,7 @@ class _Training:
         self.regularisation = Regularisation(self.model, drop_path=recipe.drop_path > 0)
         self.runs = group.wrap(self.whole, unused=unused)
         self.history: list[EpochResult] = []
-        self.give_way = give_way
+        self.on_step = on_step
 
     @property
     def judged(self) -> nn.Module:
@@ -189,7 +189,7 @@ class _Training:
             alpha = recipe.mixup * strength
             share = mixing.betavariate(alpha, alpha) if alpha else 1.0
             total += self._step(images, labels, rate, share, self._part(step, labels)) * len(labels)
-            self.give_way()
+            self.on_step()
             if step % CHECK_EVERY == 0:
                 _check_finite(float(total), "training", epoch)
         return _check_finite(float(self.group.sum(total)) / len(self.data.train), "training", epoch)

@@ -162,8 +162,8 @@ def test_ctrl_c_finishes_cleanly_a_killed_workers_candidate_is_tried_again_and_a
     assert gone(children)
     assert (run / "best.yaml").exists()
     trials, meter = stored(run)
-    assert not [t for t in trials if t.state == "running"]
-    assert {t.attrs["reason"].split(":")[0] for t in trials if t.state == "stopped"} == {"interrupted"}
+    assert [t for t in trials if t.state == "running"], "left for `nas resume`"
+    assert not [t for t in trials if t.state == "stopped"]
     assert meter["trials"] == sum(t.state in ("completed", "failed") for t in trials)
 
 

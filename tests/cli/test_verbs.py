@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -120,6 +122,28 @@ def test_an_interrupt_is_told_in_a_word(monkeypatch, capsys):
     monkeypatch.setitem(VERBS, "wait", Verb(name="wait", summary="", usage="", example="", run=interrupted))
     assert main(["wait"]) == 130
     assert capsys.readouterr().err == "nas: interrupted\n"
+
+
+def test_sigterm_is_told_as_ctrl_c(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setitem(VERBS, "wait", Verb(name="wait", summary="", usage="", example="", run=terminated))
+    assert main(["wait"]) == 130
+    assert capsys.readouterr().err == "nas: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_name(monkeypatch, capsys, tmp_path):
+    def writes(arguments):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "file" / "out.json").write_text("")
+
+    monkeypatch.setitem(VERBS, "write", Verb(name="write", summary="", usage="", example="", run=writes))
+    assert main(["write"]) == 2
+    assert capsys.readouterr().err == f"nas: {tmp_path}/file/out.json: Not a directory\n"
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["search", "--help"], ["spaces"], ["spaces", "--json"], ["ops"]])

@@ -60,6 +60,15 @@ def test_an_evaluation_trains_reports_and_keeps_its_weights(payload, architectur
     assert 0 <= evaluator.test_accuracy(architecture, payload, data) <= 1
 
 
+@pytest.mark.parametrize("do", ["train", "final"])
+def test_a_training_is_alive_between_two_epochs(payload, tmp_path, monkeypatch, do):
+    monkeypatch.setattr(evaluator, "ALIVE_EVERY_S", 0.0)
+    stage = {"do": do, "epochs": 3, "folder": str(tmp_path / "final"), "name": "n", "seconds": None, "recipe": "quick"}
+    said = []
+    evaluate({**payload, "stage": stage}, lambda values: said.append(dict(values)) or values.get("epoch") == 1)
+    assert {} in said[: said.index(next(filter(None, said)))], "the first epoch's end is not the first sign of life"
+
+
 def test_the_same_payload_gives_the_same_figures(payload):
     first, second = (evaluate(payload, lambda values: False) for _ in range(2))
     assert {**first, "train_s": 0} == {**second, "train_s": 0}

@@ -14,7 +14,7 @@ import pytest
 import nas.search.loop as loops
 from nas.errors import RunError
 from nas.search.executors.base import Failed
-from nas.search.run import TRIAL_COLUMNS
+from nas.search.run import TRIAL_COLUMNS, RunFolder
 from tests.search.fakes import MANY, THREE, Clock, FakeExecutor, a_loop, accuracy_of, measured, run_loop, settled
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -280,12 +280,30 @@ def test_an_interrupt_ends_the_search_and_keeps_everything(tmp_path, number):
     assert signal.getsignal(number) is before
     states = Counter(trial.user_attrs["state"] for trial in stored(tmp_path))
     assert states["completed"] >= 5
-    assert states["stopped"] >= 1
-    assert states["running"] == 0
+    left = {trial.number for trial in stored(tmp_path) if trial.user_attrs["state"] == "running"}
+    assert 4 in left
+    assert not left & {int(row["trial"]) for row in rows(tmp_path)}
     assert loop.meter.spent("trials") == states["completed"]
     again = run_loop(tmp_path)
-    assert again.ledger.counts["completed"] == 10
+    assert again.ledger.counts["completed"] == 10 == again.meter.spent("trials")
     assert not again.interrupted
+    assert {again.study.records[number].state for number in left} == {"completed"}
+    assert len(rows(tmp_path)) == len({row["trial"] for row in rows(tmp_path)})
+
+
+def test_an_interrupt_leaves_checkpoints_and_is_no_fault_of_a_candidate(tmp_path):
+    checkpoint = RunFolder(tmp_path).checkpoint_of(0)
+
+    def half_done():
+        checkpoint.write_text("epoch 1")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    for _ in range(3):
+        executor = FakeExecutor(held=[0])
+        executor.on_poll = half_done
+        run_loop(tmp_path, executor)
+        assert checkpoint.exists()
+    assert run_loop(tmp_path).study.records[0].state == "completed"
 
 
 def test_what_was_stopped_unfinished_may_be_trained_later(tmp_path):
@@ -559,6 +577,21 @@ def test_a_candidate_whose_worker_dies_is_tried_once_more(tmp_path):
     assert loop.meter.spent("trials") == 10
 
 
+@pytest.mark.parametrize(("losses", "state"), [(10, "completed"), (11, "failed")])
+def test_a_lost_machine_is_no_fault_of_the_candidate(tmp_path, losses, state):
+    left = [1] * losses
+
+    def outcome(job):
+        if job.trial == 1 and left:
+            left.pop()
+            raise RuntimeError("lost: the loss of its machine")
+        return accuracy_of(job)
+
+    loop = run_loop(tmp_path, FakeExecutor(outcome))
+    assert loop.study.records[1].state == state
+    assert loop.meter.spent("trials") == 10
+
+
 class Leaving(FakeExecutor):
     """A machine whose first job takes its slot along, for ``away`` polls."""
 
@@ -579,7 +612,7 @@ def test_a_candidate_whose_machine_has_gone_waits_for_another(tmp_path):
     def outcome(job):
         if len(executor.submitted) == 1:
             executor.away = 3
-            raise RuntimeError("died: the loss of its machine")
+            raise RuntimeError("lost: the loss of its machine")
         return accuracy_of(job)
 
     executor.outcome = outcome
@@ -597,7 +630,7 @@ def test_a_machine_lost_at_the_very_end_masks_no_error_and_begins_nothing(tmp_pa
         def close(self, grace=0.0):
             jobs = [*self.jobs]
             super().close(grace)
-            return [Failed(trial=job.trial, kind="died", reason="its machine", seconds=1.0) for job in jobs]
+            return [Failed(trial=job.trial, kind="lost", reason="its machine", seconds=1.0) for job in jobs]
 
     executor = Ending()
     with pytest.raises(RunError, match="a worker cannot start"):

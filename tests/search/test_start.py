@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from nas.errors import DataError, RunError, SpaceError, UsageError
@@ -17,7 +18,7 @@ from nas.search.config import SearchConfig
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
 from nas.search.settled import Settled
 from nas.search.start import resume
-from nas.search.storage import open_storage
+from nas.search.storage import hold, open_storage
 from nas.space.library import load_page
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
@@ -160,6 +161,26 @@ def refused(folder, match, *, asked=None, kind=RunError, **words):
 def test_a_second_driver_is_refused_and_changes_nothing(copied):
     with open_storage(copied.study):
         refused(copied, "another process is driving this search", budget="+50trials")
+
+
+def test_a_second_driver_is_refused_wherever_the_study_is(begun, tmp_path):
+    """A database on a server has no lock of its own."""
+    base, _, _ = begun
+    folder = RunFolder(tmp_path / "run")
+    config = config_of(base / "tiny.npz", base / "many.yaml", folder.path, storage=f"sqlite:///{tmp_path}/study.db",
+                       budget="1trials")  # fmt: skip
+    quietly(config)
+    held = hold(folder.config)
+    refused(folder, "another process is driving this search", budget="+50trials")
+    held.release()
+    assert quietly(replace(config, budget="2trials")).counts["completed"] == 2
+
+
+def test_a_run_on_gpus_is_not_gone_on_with_where_there_is_none(copied, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    copied.config.write_text(copied.config.read_text().replace("device: cpu", "device: cuda"))
+    assert Settled.read(copied).device == "cuda"
+    refused(copied, "has none that torch can use", kind=UsageError)
 
 
 def test_changed_data_is_refused(begun, copied, tmp_path):

@@ -70,7 +70,7 @@ def test_equal_seeds_are_bit_equal_and_others_are_not(few_digits: Dataset, make_
 
 def test_way_is_given_after_every_step_and_changes_nothing(few_digits: Dataset, make_net: Make) -> None:
     steps: list[int] = []
-    with_it = fit(make_net(), few_digits, FAST, give_way=lambda: steps.append(1))
+    with_it = fit(make_net(), few_digits, FAST, on_step=lambda: steps.append(1))
     assert len(steps) == FAST.epochs * -(-len(few_digits.train) // FAST.batch_size)
     assert metrics(with_it) == metrics(fit(make_net(), few_digits, FAST))
 

@@ -22,9 +22,9 @@ Report = Callable[[Values], bool]
 Task = Callable[[Values, Report], Values | None]
 """What a worker runs: ``task(payload, report) -> result``."""
 
-FailureKind = Literal["error", "diverged", "out_of_memory", "died", "hang", "killed"]
-"""Why a job has no result: its code raised; its training diverged; memory of host or device ran out; its process or
-machine was lost; it made no progress for ``Job.timeout`` seconds; the driver killed it."""
+FailureKind = Literal["error", "diverged", "out_of_memory", "died", "lost", "hang", "killed"]
+"""Why a job has no result: its code raised; its training diverged; memory of host or device ran out; its process
+ended; its machine was lost; it made no progress for ``Job.timeout`` seconds; the driver killed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,6 +244,7 @@ class WorkerPool(Executor):
         slot.worker.kill()
 
     def _replace(self, slot: Slot, status: str) -> None:
+        death: FailureKind = "lost" if slot.worker.lost else "died"
         for message in slot.worker.rest():
             self._take(slot, message)
         if not slot.ready and slot.verdict is None:  # A job that waits for the worker waits for the next one.
@@ -251,12 +252,12 @@ class WorkerPool(Executor):
             if slot.failed_starts == START_ATTEMPTS:
                 self._cannot_start(slot, f"{START_ATTEMPTS} times in a row the process ended by {status}")
         elif slot.job is not None:
-            self._fail(slot, *(slot.verdict or ("died", _death(status))))
+            self._fail(slot, *(slot.verdict or (death, _death(status))))
         slot.ready = slot.leaving = False
         slot.heard = time.monotonic()
         self._renew(slot)
         if slot.job is not None and not slot.open:
-            self._fail(slot, "died", _death(status))
+            self._fail(slot, death, _death(status))
 
     def _fail(self, slot: Slot, kind: FailureKind, reason: str) -> None:
         assert slot.job is not None

@@ -63,7 +63,7 @@ def test_a_search_on_ray(tmp_path):
         os.kill(executor.hello(0)["pid"], signal.SIGKILL)
         end = ends(wait(executor, ends))[4]
         assert isinstance(end, Failed)
-        assert end.kind == "died"
+        assert end.kind == "lost"
         assert "loss of its machine" in end.reason
         assert executor.free == 0
         wait(executor, lambda events: executor.free == 1)
@@ -191,7 +191,7 @@ def test_a_node_that_dies_costs_its_jobs_and_nothing_else(how):
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()  # Ray itself is silent
     told = json.loads(line)
-    assert told["kind"] == "died"
+    assert told["kind"] == "lost"
     assert "loss of its machine" in told["reason"]
     assert told["then"] == {"3": "Finished"}
 

@@ -86,7 +86,7 @@ def test_a_machine_joins_works_and_leaves(tmp_path):
         guest.communicate()
         remote_trials = {slot.job.trial for slot in executor._slots if slot.job and slot.index > 0}
         ended = ends(wait(executor, lambda events: len(ends(events)) == len(remote_trials)))
-        assert {end.kind for end in ended.values() if isinstance(end, Failed)} == {"died"}
+        assert {end.kind for end in ended.values() if isinstance(end, Failed)} == {"lost"}
         assert set(ended) == remote_trials
         assert all("it has left" in end.reason for end in ended.values() if isinstance(end, Failed)), local
         assert len(executor.resources) == 3
@@ -177,7 +177,7 @@ def test_a_frozen_machine_is_lost(monkeypatch):
         guest.send_signal(signal.SIGSTOP)
         end = next(iter(ends(wait(executor, ends)).values()))
         assert isinstance(end, Failed)
-        assert (end.kind, "no sign of life" in end.reason) == ("died", True)
+        assert (end.kind, "no sign of life" in end.reason) == ("lost", True)
         guest.kill()
         guest.communicate()
 
