@@ -109,7 +109,7 @@ def test_the_folder_holds_everything(begun):
     best = load_page(str(run / "best.yaml"))
     assert lower(best).num_params == result.document()["best"]["num_params"]
     assert any("2 epochs" in line for line in said)
-    assert any("strategy: random" in line for line in said)
+    assert any("strategy: surrogate" in line for line in said)
     log = (run / "log.txt").read_text()
     assert all(f"trial {n} completed" in log for n in range(3))
 
