@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_more_budget(copied):
     assert result.counts["completed"] == 5
     assert result.budget == [{"asked": 5, "spent": 5, "unit": "trials"}]
     assert Settled.read(copied).config.budget == "5trials"
-    assert result.strategy == "random"
+    assert result.strategy == "surrogate"
 
 
 def test_a_moved_run_is_still_itself(copied, tmp_path):
