@@ -36,16 +36,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def measured_again(archive: Archive, record: Record, limits: tuple[Constraint, ...]) -> dict[str, Any]:
-    """What a trial's network measures now, under the run's conditions, and which limits it breaks. Raises MeasureError."""
+    """What a trial's network measures now, under the run's conditions, and which limits it breaks.
+
+    Raises MeasureError, also where only the run's cluster has its target.
+    """
     from nas.measure.metrics import METRICS as MEASURED
     from nas.measure.metrics import measure_metrics
     from nas.measure.reference import Anchors
-    from nas.measure.target import is_remote
-    from nas.search.executors.target import Target
 
     config = archive.config
-    said = config.target or "cpu"
-    target = said if is_remote(said) else Target.parse(said).device
+    target = config.target or "cpu"
     wanted = {"latency", *judged_by(archive.objectives, limits)} & MEASURED.keys()
     graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
     latency, values = measure_metrics(target, graph, wanted, batch=config.deploy.batch or 1, threads=1, runtime=config.runtime,

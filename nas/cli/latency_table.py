@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,30 @@ from torch import nn
 from nas.cli.arguments import Arguments
 from nas.cli.measure import options_of
 from nas.cli.show import size_of
-from nas.errors import MeasureError, UsageError
+from nas.errors import MeasureError, SpaceError, UsageError
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
 from nas.measure.runtime import find_runtime
-from nas.measure.table import Additivity, LatencyTable, Measure, Work, additivity
+from nas.measure.table import Additivity, LatencyTable, Measure, Work, additivity, work_of
 from nas.measure.target import is_remote
 from nas.net.build import build
-from nas.net.graph import Graph
+from nas.net.graph import Graph, Size
 from nas.net.lower import lower
 from nas.ops import Shape
 from nas.search.config import whole_number
 from nas.space.library import load_space
+from nas.space.search_space import SearchSpace
 
 LIMITS = Limits(tolerance=0.03, min_s=0.1, max_s=1.5, warmup_s=0.1)
 """An operation is one of many: less care than for a whole network, and errors average out in a sum."""
+
+MOST = 10
+"""So many times ``networks`` are sampled at most: spaces with free widths always have something new."""
+FRESH, TRIES = 100, 100
+"""Networks, at least, that the coverage is told from; samples in a row that may be impossible at the size asked for."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -44,21 +52,23 @@ def run(arguments: Arguments) -> dict[str, Any]:
     checks = whole_number("check", arguments.get("check", "5"), least=0) or 0
     path = Path(arguments.get("out") or f"results/latency_tables/{space.name}.json")
     rng, size = random.Random(whole_number("seed", arguments.get("seed", "0"), least=0)), size_of(arguments)
-    graphs = [lower(space.sample(rng), size) for _ in range(max(networks, checks))]
+    graphs = _sampled(space, rng, size)
     table, anchors = LatencyTable(path, _conditions(options)), Anchors(path.parent)
 
     def measure(module: nn.Module, shape: Shape, limits: Limits = LIMITS) -> Latency:
         with device_lock(lock_name(find_device(options["device"]))):
             return measure_latency(module, shape, **options, limits=limits, anchors=anchors)
 
-    work = {item.key: item for graph in graphs[:networks] for item in table.missing(graph)}
-    known, errors = len(table.entries), _fill(table, list(work.values()), measure, options["batch"])
-    covered = [graph for graph in graphs if not table.missing(graph)][:checks]
+    work = _missing(table, graphs, networks)
+    known, errors = len(table.entries), _fill(table, work, measure, options["batch"])
+    fresh = list(islice(graphs, max(FRESH, checks)))
+    covered = list(islice((graph for graph in fresh if not table.missing(graph)), checks))
     whole, more = _whole(covered, lambda module, shape: measure(module, shape, Limits()))
     errors += more
     judged = additivity([table.total_ms(graph) for graph, _ in whole], [ms for _, ms in whole]) if whole else None
     document = {
         "out": str(path), "space": space.name, "entries": len(table.entries), "measured": len(table.entries) - known,
+        "coverage": _coverage(table, fresh),
         "refused": len(errors), "refusals": sorted(set(errors)), "conditions": table.conditions,
         "additivity": asdict(judged) if judged else None,
     }  # fmt: skip
@@ -72,6 +82,40 @@ def _conditions(options: dict[str, Any]) -> dict[str, Any]:
     words = {key: value for key, value in options.items() if key != "device"}
     return {**words, "device": device_name(find_device(options["device"])), "torch": torch.__version__,
             "runtime_version": find_runtime(options["runtime"]).version()}  # fmt: skip
+
+
+def _sampled(space: SearchSpace, rng: random.Random, size: Size) -> Iterator[Graph]:
+    """Random networks of a space without end, less those that are impossible. Raises SpaceError when that is all there are."""
+    impossible = 0
+    while True:
+        try:
+            graph = lower(space.sample(rng), size)
+        except SpaceError:
+            impossible += 1
+            if impossible == TRIES:
+                raise
+        else:
+            impossible = 0
+            yield graph
+
+
+def _missing(table: LatencyTable, graphs: Iterable[Graph], patience: int) -> list[Work]:
+    """What networks do that the table lacks, until so many of them in a row bring nothing new."""
+    work: dict[str, Work] = {}
+    idle = 0
+    for graph in islice(graphs, MOST * patience):
+        before = len(work)
+        work |= {item.key: item for item in table.missing(graph)}
+        idle = idle + 1 if len(work) == before else 0
+        if idle == patience:
+            break
+    return list(work.values())
+
+
+def _coverage(table: LatencyTable, graphs: list[Graph]) -> float:
+    """The share of what these networks do that the table holds."""
+    held = [work in table for graph in graphs for work in work_of(graph)]
+    return sum(held) / len(held)
 
 
 def _fill(table: LatencyTable, work: list[Work], measure: Measure, batch: int) -> list[str]:
@@ -103,7 +147,8 @@ def _whole(graphs: list[Graph], measure: Measure) -> tuple[list[tuple[Graph, flo
 
 
 def _text(document: dict[str, Any], judged: Additivity | None) -> str:
-    lines = [f"{document['out']}: {document['entries']} operations on their shapes, {document['measured']} of them measured now"]
+    lines = [f"{document['out']}: {document['entries']} operations on their shapes, {document['measured']} of them measured now",
+             f"coverage: {document['coverage']:.1%} of what other sampled networks do"]  # fmt: skip
     if document["refused"]:
         lines.append(f"{document['refused']} measurements were refused, the same command tries them again: "
                      f"{document['refusals'][0]}")  # fmt: skip

@@ -21,16 +21,15 @@ from nas.measure.target import is_remote, measure_at
 from nas.net.graph import Graph
 from nas.ops import Shape
 from nas.search.config import SearchConfig
-from nas.search.executors.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring:
     """The conditions of an export's measurements.
 
-    ``target`` and ``runtime`` are those of the source. Where the target is another machine, the files of the other formats
-    are measured on this one's CPU; ONNX is run by ONNX Runtime, a .pt2 by torch as it is loaded. ``wait_s``: how long to wait
-    for the device.
+    ``target`` and ``runtime`` are those of the source, which is refused where only a Ray cluster has the target. Where that is
+    another machine, the files of the other formats are measured on this one's CPU; ONNX is run by ONNX Runtime, a .pt2 by torch
+    as it is loaded. ``wait_s``: how long to wait for the device.
     """
 
     target: str = "cpu"
@@ -43,9 +42,8 @@ class Measuring:
     @classmethod
     def of_run(cls, config: SearchConfig, folder: Path) -> Measuring:
         """As the run measured: its latencies and these are of one unit."""
-        said = config.target or "cpu"
-        return cls(target=said if is_remote(said) else Target.parse(said).device, batch=config.deploy.batch or 1,
-                   runtime=config.runtime, anchors=Anchors(folder.resolve()))  # fmt: skip
+        return cls(target=config.target or "cpu", batch=config.deploy.batch or 1, runtime=config.runtime,
+                   anchors=Anchors(folder.resolve()))  # fmt: skip
 
 
 def further(formats: Sequence[str]) -> bool:
@@ -62,7 +60,7 @@ def measure_formats(graph: Graph, network: nn.Module, folder: Path, formats: Seq
 def _measured(graph: Graph, network: nn.Module, folder: Path, formats: Sequence[str], how: Measuring
               ) -> Iterator[tuple[str, Latency | str]]:  # fmt: skip
     shape = graph.inputs[0][1]
-    device = "cpu" if is_remote(how.target) else how.target
+    device = how.target if how.target.partition(":")[0] in {"cpu", "cuda"} else "cpu"
 
     def source() -> Latency:
         return measure_at(how.target, graph if is_remote(how.target) else network, shape, batch=how.batch, threads=1,

@@ -29,7 +29,9 @@ def find_device(name: str) -> torch.device:
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     full = "cuda:0" if name == "cuda" else name
     if full not in there:
-        raise MeasureError("this machine has no such device to measure on", expected=" or ".join(there), got=name)
+        raise MeasureError("this machine has no such device to measure on", expected=" or ".join(there), got=name,
+                           hint="One that another machine has: run `nas measure-server` there, and here "
+                           "`nas measure ... target=http://HOST:PORT`.")  # fmt: skip
     return torch.device(full)
 
 

@@ -34,8 +34,8 @@ class Limits:
     takes at least ``min_pairs`` pairs and ``min_s`` seconds (``loaded_s`` where more than ``LOADED`` of the pairs were
     interrupted: foreign load comes in phases, which no interval within one of them tells), and at most ``max_s``. It is
     repeated up to ``attempts`` times, and then refused, when more than ``max_rejected`` of the pairs were interrupted,
-    when the reference ran more than ``max_drift`` (relative) slower than its quiet time, or when the interval stayed
-    wider than ``max_half_width``.
+    when the reference ran more than ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup``
+    faster, or when the interval stayed wider than ``max_half_width``.
     """
 
     tolerance: float = 0.02
@@ -48,6 +48,7 @@ class Limits:
     max_half_width: float = 0.05
     max_rejected: float = 0.7
     max_drift: float = 0.25
+    max_speedup: float = 0.15
     attempts: int = 3
 
 
@@ -148,18 +149,25 @@ def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list
     return pairs
 
 
-def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, limits: Limits) -> str | None:
-    """Why these pairs are not to be believed, or None. ``quiet``: the reference's quiet seconds, where known."""
+WAIT = "Wait until the device is quiet, or raise the limit."
+
+
+def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, limits: Limits) -> tuple[str, str] | None:
+    """Why these pairs are not to be believed and what helps, or None. ``quiet``: the reference's quiet seconds, where known."""
     share = sum(pair.disturbed for pair in pairs) / max(len(pairs), 1)
     if share > limits.max_rejected:
-        return f"{share:.0%} of {len(pairs)} runs were interrupted by other processes (limit {limits.max_rejected:.0%})"
+        return f"{share:.0%} of {len(pairs)} runs were interrupted by other processes (limit {limits.max_rejected:.0%})", WAIT
     if ratio is None:
-        return f"only {len(pairs)} runs fitted into {limits.max_s:g} s, too few for a confidence interval"
+        return f"only {len(pairs)} runs fitted into {limits.max_s:g} s, too few for a confidence interval", WAIT
     if quiet is not None and (drift := ratio.reference / quiet - 1) > limits.max_drift:
-        return f"the reference ran {drift:.0%} slower than in quiet times (limit {limits.max_drift:.0%})"
+        return f"the reference ran {drift:.0%} slower than in quiet times (limit {limits.max_drift:.0%})", WAIT
     if ratio.half_width > limits.max_half_width:
         limit = limits.max_half_width
-        return f"{len(pairs)} runs tell the median to {ratio.half_width:.1%} only (limit {limit:.1%})"
+        return f"{len(pairs)} runs tell the median to {ratio.half_width:.1%} only (limit {limit:.1%})", WAIT
+    if quiet is not None and (speedup := quiet / ratio.reference - 1) > limits.max_speedup:  # all milliseconds would be too many
+        return (f"the reference ran {speedup:.0%} faster than its recorded quiet time (limit {limits.max_speedup:.0%}): "
+                "the record, latency_reference.json, was taken on a slower machine",
+                "Delete that file; figures measured before it keep their own unit.")  # fmt: skip
     return None
 
 
@@ -168,15 +176,15 @@ def measure_ratio(turn: Turn, limits: Limits, quiet: float | None = None, clock:
 
     Raises MeasureError with the last reason after ``limits.attempts`` attempts.
     """
-    reason, rejected = None, 0
+    refusal, rejected = None, 0
     for attempt in range(1, limits.attempts + 1):
         warm_up(turn, limits.warmup_s, clock)
         pairs = sample(turn, limits, clock)
         ratio = summarise(pairs, limits.confidence)
-        reason = objection(pairs, ratio, quiet, limits)
+        refusal = objection(pairs, ratio, quiet, limits)
         rejected += sum(pair.disturbed for pair in pairs)
-        if ratio is not None and reason is None:
+        if ratio is not None and refusal is None:
             return Ratio(median=ratio.median, low=ratio.low, high=ratio.high, iqr=ratio.iqr, p95=ratio.p95,
                          reference=ratio.reference, n=ratio.n, rejected=rejected, attempts=attempt)  # fmt: skip
-    raise MeasureError(f"the measurement was refused after {limits.attempts} attempts: {reason}",
-                       hint="Wait until the device is quiet, or raise the limit.")  # fmt: skip
+    reason, hint = refusal or ("none was made", WAIT)
+    raise MeasureError(f"the measurement was refused after {limits.attempts} attempts: {reason}", hint=hint)

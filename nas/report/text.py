@@ -58,7 +58,7 @@ def figure(name: str, value: float) -> str:
             return milliseconds(value)
         case "num_params" | "macs":
             return count(value)
-        case "memory":
+        case "memory" | "weight_bytes":
             return megabytes(value)
         case "throughput":
             return f"{value:.4g}/s"

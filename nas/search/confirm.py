@@ -35,10 +35,9 @@ class Extra:
 def confirm(loop: SearchLoop) -> None:
     """Measure and train the front again, as far as its share of the budget goes. Ends early on Ctrl-C."""
     checks, share = loop.ledger.front.checks, loop.rules.shares.before_final
-    members = loop.ledger.front.members
     if timed(loop):
         todo = [Extra(str(r.number), page_of(loop, r), {"stage": {"do": "measure"}})
-                for r in members[:MEASURED] if r.number not in checks.again]  # fmt: skip
+                for r in loop.ledger.front.members[:MEASURED] if r.number not in checks.again]  # fmt: skip
 
         def measured(extra: Extra, result: Mapping[str, Any]) -> None:
             if "metrics" in result:
@@ -54,7 +53,7 @@ def confirm(loop: SearchLoop) -> None:
             loop.meter.count()
             checks.repeats.setdefault(int(extra.name), []).append(result["metrics"]["accuracy"])
 
-    todo = list(_repeats(loop, members[:TRAINED]))
+    todo = list(_repeats(loop, loop.ledger.front.kept[:TRAINED]))
     run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=full_training(loop), what="best trained again")
     loop.ledger.write_front()
 

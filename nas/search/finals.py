@@ -22,9 +22,10 @@ LEAST_S = 5.0
 
 
 def train_finals(loop: SearchLoop) -> None:
-    """Train the members that the shares ask for, side by side as far as there are slots, until the budget is spent."""
+    """Train the members that the shares ask for, of those within the limits, side by side as far as there are slots, until the
+    budget is spent."""
     checks, wanted = loop.ledger.front.checks, loop.rules.shares.members
-    members = [record for record in loop.ledger.front.members if record.number not in checks.final]
+    members = [record for record in loop.ledger.front.kept if record.number not in checks.final]
     members.sort(key=lambda record: not final_folder(loop.folder, record.number).exists())  # what was begun is gone on with
     todo = members[: wanted - len(checks.final)]
     if not todo:

@@ -54,6 +54,11 @@ class Front:
         return tuple(sorted_front(self._members, self.objectives))
 
     @property
+    def kept(self) -> tuple[Record, ...]:
+        """The members that keep the limits, also when they were measured again; the best first."""
+        return tuple(r for r in self.members if keeps(r, self.checks, self.constraints))
+
+    @property
     def best(self) -> Record | None:
         """The best member: see :func:`best_of`."""
         return best_of(self._members, self.objectives, self.checks, self.constraints)
@@ -76,14 +81,19 @@ class Front:
         return True
 
     def write(self, space: SearchSpace, size: Size, tested: Mapping[int, float | None] | None = None) -> None:
-        """Write front.csv (with the test accuracies, where they are known) and best.yaml at the deployed size."""
+        """Write front.csv (with the test accuracies, where they are known) and best.yaml at the deployed size.
+
+        Without a best, as when all are over a limit when they are measured again, there is no best.yaml.
+        """
         tested = tested or {}
         interval = ("latency_low_ms", "latency_high_ms")
         tied = self.ties
         rows = [front_row(r, tested.get(r.number), self.checks, tied[r.number]) | {k: r.attrs.get(k) for k in interval}
                 | {"ties": " ".join(map(str, tied[r.number]))} for r in self.members]  # fmt: skip
         self.folder.write_table(self.folder.front, (*FRONT_COLUMNS, *further(self.objectives, self.constraints)), rows)
-        if (best := self.best) is not None:
+        if (best := self.best) is None:
+            self.folder.best.unlink(missing_ok=True)
+        else:
             page = at_size(space.architecture(best.decisions), size, f"{self.folder.path.resolve().name}-{best.number}")
             self.folder.write(self.folder.best, to_yaml(page))
 
@@ -91,13 +101,14 @@ class Front:
 def best_of(records: Sequence[Record], objectives: Sequence[Objective] = (), checks: Checks | None = None,
             limits: Sequence[Constraint] = ()) -> Record | None:  # fmt: skip
     """The first of :func:`sorted_front` among those that keep the limits, also when they were measured again."""
-    kept = (r for r in records if all(c.violation(_checked(r, checks)) <= 0 for c in limits))
-    return min(kept, key=lambda r: _order(r, objectives), default=None)
+    return min((r for r in records if keeps(r, checks, limits)), key=lambda r: _order(r, objectives), default=None)
 
 
-def _checked(record: Record, checks: Checks | None) -> Mapping[str, float]:
+def keeps(record: Record, checks: Checks | None, limits: Sequence[Constraint]) -> bool:
+    """Whether a trial is within the limits, by its second latency where it was measured again."""
     again = checks.again.get(record.number) if checks else None
-    return {**record.metrics, "latency": again["median_ms"]} if again else record.metrics
+    metrics = {**record.metrics, "latency": again["median_ms"]} if again else record.metrics
+    return all(limit.violation(metrics) <= 0 for limit in limits)
 
 
 def sorted_front(records: Sequence[Record], objectives: Sequence[Objective] = ()) -> list[Record]:

@@ -6,8 +6,8 @@ KEYS = {
             "an .npz file, hf:NAME, package.module:function",
     "image_size": "scale images to so many pixels a side; needed where a folder's differ in size (default: as they are)",
     "budget": "how much to spend: 3min, 2h, 50trials, 2cpuh, 100gpuh, or several: 100gpuh,24h",
-    "objectives": "what to optimise, comma-separated: accuracy, latency, latency_p95, throughput, memory, energy, num_params, "
-                  "macs, or a product such as accuracy*(latency/3ms)^-0.07 (default accuracy,latency)",
+    "objectives": "what to optimise, comma-separated: accuracy, latency, latency_p95, throughput, memory, weight_bytes, energy, "
+                  "num_params, macs, or a product such as accuracy*(latency/3ms)^-0.07 (default accuracy,latency)",
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
     "strategy": "how to search (default auto): random, regularized_evolution, non_aging_evolution, "
                 "hierarchical_evolution, local_search, rl, reinforce, pnas, nao, tpe, nsga2, surrogate",

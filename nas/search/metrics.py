@@ -80,13 +80,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         Metric("num_params", "minimize", "", _COUNTS, "1M"),
         Metric("macs", "minimize", "", _COUNTS, "300M"),
         Metric("memory", "minimize", "B", _BYTES, "200MB"),
+        Metric("weight_bytes", "minimize", "B", _BYTES, "10MB"),
         Metric("latency_p95", "minimize", "ms", _TIMES, "3ms"),
         Metric("throughput", "maximize", "", _COUNTS, "2K"),
         Metric("energy", "minimize", "mJ", _JOULES, "5mJ"),
     )
 })  # fmt: skip
-"""Every metric by name: accuracy is a fraction, latencies in ms, parameters and multiply-adds counts, memory in bytes,
-throughput in images/s, energy in mJ for one image."""
+"""Every metric by name: accuracy is a fraction, latencies in ms, parameters and multiply-adds counts, memory and weights in
+bytes, throughput in images/s, energy in mJ for one image."""
 
 
 def metric(name: str) -> Metric:

@@ -1,6 +1,8 @@
 """``nas latency-table`` from its command line; timing itself is made up, see tests/measure for real ones."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +59,34 @@ def test_a_space_is_measured_once_and_judged(measured, capsys):
     text = capsys.readouterr().out
     assert "0 of them measured now" in text
     assert "rank correlation 1.00" in text
+
+
+def test_networks_are_sampled_until_they_bring_nothing_new(measured, capsys, monkeypatch):
+    Path("tiny.yaml").write_text(PAGE.replace("[8, 16, 24]", str([*range(8, 88, 8)])))
+
+    def entries(out):
+        assert nas("tiny.yaml", "networks=20", "check=0", f"out={out}", "--json") == 0
+        document = json.loads(capsys.readouterr().out)
+        return document["entries"], document["coverage"]
+
+    known, coverage = entries("whole.json")
+    assert coverage > 0.95
+    monkeypatch.setattr(verb, "MOST", 1)
+    bounded, less = entries("part.json")
+    assert bounded < known <= 10 + 20 + 2 + 2
+    assert less < coverage
+    assert nas("tiny.yaml", "networks=1", "check=0", "out=one.json") == 0
+    assert re.search(r"coverage: \d+\.\d% of what other", capsys.readouterr().out)
+
+
+def test_impossible_samples_are_passed_over(measured, capsys):
+    wrong = "{op: conv_bn_act, out_channels: 8, kernel_size: {choice: [3, 99]}, padding: 0}"
+    Path("half.yaml").write_text(PAGE.replace("  - global", f"  - {wrong}\n  - global"))
+    assert nas("half.yaml", "check=1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["coverage"] == 1.0
+    Path("never.yaml").write_text(PAGE.replace("  - global", f"  - {wrong.replace('[3, 99]', '[97, 99]')}\n  - global"))
+    assert nas("never.yaml", "check=1") == 2
+    assert "99" in capsys.readouterr().err
 
 
 def test_refusals_are_counted_and_made_up_for_later(measured, capsys, monkeypatch):

@@ -28,7 +28,7 @@ network:
   - classifier
 """
 LENIENT = Limits(tolerance=0.2, min_pairs=20, min_s=0.02, max_s=1, warmup_s=0.02, max_half_width=5, max_rejected=0.99,
-                 max_drift=1000, attempts=5)  # fmt: skip
+                 max_drift=1000, max_speedup=1000, attempts=5)  # fmt: skip
 
 
 @pytest.fixture

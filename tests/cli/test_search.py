@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from nas.cli import main
 from nas.cli.best import again_text, measured_again
 from nas.cli.search import foretell, front_table, spent, text
+from nas.errors import MeasureError
 from nas.search.archive import open_archive
 from nas.search.config import SearchConfig
 from nas.search.objectives import parse_constraint
@@ -116,6 +118,14 @@ def test_a_limit_that_no_longer_holds(finished, monkeypatch):
     said = again_text(again, {"latency_ms": 0.9, "memory": 2e6})
     assert said == ("measured again on a processor: latency 2 ms (0.9 ms in the search), memory 3 MB (2 MB in the search); "
                     "no longer within latency<=1ms")
+
+
+@pytest.mark.parametrize("target", ["cuda@H200", "resource:pixel"])
+def test_what_a_cluster_measured_is_not_measured_again_on_this_machine(finished, target):
+    with open_archive(str(finished / "results" / "done")) as archive:
+        elsewhere = replace(archive, config=replace(archive.config, engine="ray", target=target))
+        with pytest.raises(MeasureError, match=f"no such device.*{target}.*nas measure-server"):
+            measured_again(elsewhere, archive.pick("best"), ())
 
 
 def test_a_page_that_cannot_be_read_says_where(here, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from nas.space.parse import parse_text
 
 PAGE = "{name: t, input: [3, 8, 8], network: [{name: stem, op: conv_bn, out_channels: 4}, global_avg_pool, classifier]}"
 HEAD = Head(title="t", lines=["first", "", "last"])
-LENIENT = Limits(max_half_width=1e9, max_rejected=1.0, max_drift=1e9, tolerance=1e9, min_s=0.02, loaded_s=0.02, warmup_s=0.01,
-                 max_s=60.0)  # fmt: skip
+LENIENT = Limits(max_half_width=1e9, max_rejected=1.0, max_drift=1e9, max_speedup=1e9, tolerance=1e9, min_s=0.02, loaded_s=0.02,
+                 warmup_s=0.01, max_s=60.0)  # fmt: skip
 """Takes what a busy machine gives: the figures are not judged here."""
 
 
@@ -52,6 +53,19 @@ def test_a_refusal_is_told_and_the_export_written(how: Measuring, tmp_path: Path
     assert (exported.folder / "test_network.py").exists()
 
 
+@pytest.mark.parametrize("target", ["cuda@H200", "resource:pixel"])
+def test_what_a_cluster_measured_is_not_measured_on_this_machine(target: str, tmp_path: Path) -> None:
+    words = {"space": "nasnet_cell", "data": "digits", "budget": "1min", "engine": "ray", "target": target}
+    how = replace(Measuring.of_run(SearchConfig.from_words(words), tmp_path), limits=LENIENT)
+    exported = export_folder(parse_text(PAGE), tmp_path / "out", head=HEAD, metrics={}, formats=("py", "pt2"), measuring=how)
+    found = exported.latencies
+    assert isinstance(found["py"], str)
+    assert target in found["py"]
+    assert "nas measure-server" in found["py"]
+    assert isinstance(found["pt2"], Latency)
+    assert found["pt2"].device == "cpu"
+
+
 def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
     assert export_folder(parse_text(PAGE), tmp_path / "out", head=HEAD, metrics={}, formats=("py", "pt2")).latencies == {}
 
@@ -77,7 +91,6 @@ def test_a_run_says_how_it_measured(tmp_path: Path) -> None:
     words = {"space": "nasnet_cell", "data": "digits", "budget": "1min", "deploy": "batch=8", "runtime": "onnxruntime"}
     how = Measuring.of_run(SearchConfig.from_words({**words, "target": "http://box:1"}), tmp_path)
     assert (how.target, how.batch, how.runtime) == ("http://box:1", 8, "onnxruntime")
-    assert Measuring.of_run(SearchConfig.from_words({**words, "target": "cuda@H200", "engine": "ray"}), tmp_path).target == "cuda"
     how.anchors.record("key", 0.5)
     assert (tmp_path / "latency_reference.json").exists()
 

@@ -14,7 +14,7 @@ from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 
 # The machine that runs the tests may be busy: these limits accept what a real measurement would refuse.
 LENIENT = Limits(tolerance=0.1, min_pairs=20, min_s=0.05, max_s=1, warmup_s=0.05, max_half_width=1, max_rejected=0.95,
-                 max_drift=1000, attempts=5)  # fmt: skip
+                 max_drift=1000, max_speedup=1000, attempts=5)  # fmt: skip
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_impossible_conditions_are_told(model, options, message):
 
 def test_a_refusal_is_an_error_and_not_a_number(anchors):
     strict = Limits(tolerance=1e-9, max_half_width=1e-9, min_s=0, max_s=0.05, warmup_s=0.01, attempts=2, max_rejected=1,
-                    max_drift=1000)  # fmt: skip
+                    max_drift=1000, max_speedup=1000)  # fmt: skip
     with pytest.raises(MeasureError, match=r"refused after 2 attempts"):
         measure_latency(conv_net(), (3, 8, 8), limits=strict, anchors=anchors)
 

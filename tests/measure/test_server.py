@@ -31,7 +31,7 @@ from nas.space.search_space import Architecture
 
 ROOT = Path(__file__).parents[2]
 LENIENT = Limits(tolerance=0.2, min_pairs=20, min_s=0.02, max_s=1.0, warmup_s=0.02, max_half_width=5.0, max_rejected=0.99,
-                 max_drift=1000.0, attempts=5)  # fmt: skip
+                 max_drift=1000.0, max_speedup=1000.0, attempts=5)  # fmt: skip
 ONNX = pytest.mark.skipif(not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="nas[onnx] is not installed")
 TOKEN = "a-token-for-the-tests"
 

@@ -21,7 +21,7 @@ from nas.space.parse import parse_page
 from nas.space.search_space import Architecture
 
 LENIENT = Limits(tolerance=0.2, min_pairs=20, min_s=0.02, max_s=1, warmup_s=0.02, max_half_width=5, max_rejected=0.99,
-                 max_drift=1000, attempts=5)  # fmt: skip
+                 max_drift=1000, max_speedup=1000, attempts=5)  # fmt: skip
 GRAPH = lower(Architecture(parse_page({"name": "tiny", "input": [3, 8, 8], "num_classes": 4, "network": [
     {"op": "conv_bn_act", "out_channels": 8}, "global_avg_pool", "classifier"]})))  # fmt: skip
 

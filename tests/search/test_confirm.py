@@ -58,16 +58,27 @@ def test_what_was_looked_at_is_not_looked_at_again(tmp_path):
     assert extra == []
 
 
-def test_a_member_that_is_over_its_limit_when_measured_again_is_not_the_best(tmp_path):
-    def slower(job):
-        result = outcome(job)
-        if job.payload["stage"]["do"] == "measure":
-            result["metrics"]["latency"] = 9.0 if job.trial > 32 else 1.0 + job.trial / 100
-        return result
+def slower_the_second_time(job):
+    result = outcome(job)
+    if job.payload["stage"]["do"] == "measure":
+        result["metrics"]["latency"] = 9.0 if job.trial > 32 else 1.0 + job.trial / 100
+    return result
 
-    loop, _ = confirmed(tmp_path, outcome=slower, constraint=["latency<=3ms"])
-    assert loop.ledger.front.members
-    assert loop.ledger.front.best is None
+
+def test_members_over_a_limit_when_measured_again_are_not_trained_again_and_none_is_the_best(tmp_path):
+    chosen = settled(objectives="accuracy,latency", budget="40trials", repeats="20%", strategy="random",
+                     constraint=["latency<=3ms"])  # fmt: skip
+    executor = FakeExecutor(slower_the_second_time, slots=2)
+    with a_loop(tmp_path, executor, chosen) as loop:
+        loop.run()
+        assert loop.folder.best.exists()
+        before = len(executor.submitted)
+        confirm(loop)
+    front = loop.ledger.front
+    assert {job.payload["stage"]["do"] for job in executor.submitted[before:]} == {"measure"}
+    assert front.members
+    assert (front.kept, front.best) == ((), None)
+    assert not loop.folder.best.exists()
 
 
 def test_an_interrupt_keeps_what_was_found(tmp_path):

@@ -17,6 +17,13 @@ def outcome(job):
     return accuracy_of(job)
 
 
+def timed_outcome(job):
+    if job.payload["stage"]["do"] == "measure":
+        ms = 1.0 + job.trial % 7 / 10
+        return {"metrics": {"latency": ms}, "latency_low_ms": ms, "latency_high_ms": ms, "measure_s": 0.1}
+    return outcome(job)
+
+
 class Endless(FakeExecutor):
     """Final trainings go on until they are stopped."""
 
@@ -46,6 +53,16 @@ def test_the_best_of_the_front_are_trained_once(tmp_path):
     assert any(status.message == "final training: 1 of 2" for status in seen)
     _, again, _ = with_finals(tmp_path)
     assert again == []
+
+
+def test_what_broke_a_limit_when_it_was_measured_again_is_passed_over(tmp_path):
+    chosen = settled(**BUDGET, objectives="accuracy,latency", constraint=["latency<=3ms"])
+    with a_loop(tmp_path, FakeExecutor(timed_outcome), chosen) as loop:
+        loop.run()
+        first, *others = loop.ledger.front.members
+        loop.ledger.front.checks.again[first.number] = {"median_ms": 3.5, "low_ms": 3.4, "high_ms": 3.6}
+        train_finals(loop)
+    assert list(loop.ledger.front.checks.final) == [record.number for record in others[:2]]
 
 
 def test_what_was_begun_is_gone_on_with_before_anything_better(tmp_path):

@@ -36,7 +36,8 @@ def test_a_page_with_a_limit_that_is_none_is_told_with_its_place():
 
 
 @pytest.mark.parametrize(("objectives", "measured"), [
-    ("accuracy,num_params", None), ("accuracy,memory", ["memory"]), ("accuracy,throughput", ["latency", "throughput"]),
+    ("accuracy,num_params", None), ("accuracy,memory", ["memory"]), ("accuracy,weight_bytes", ["weight_bytes"]),
+    ("accuracy,throughput", ["latency", "throughput"]),
 ])  # fmt: skip
 def test_what_is_measured(tmp_path, objectives, measured):
     words = measure_words(settled(objectives=objectives), RunFolder(tmp_path))

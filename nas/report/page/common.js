@@ -2,14 +2,14 @@
 // Words, tables and plots that the pages share. Text from a run only ever becomes text nodes, or plot labels through `safe`.
 const nas = (() => {
   const $ = (id) => document.getElementById(id);
-  const LABEL = { accuracy: "validation accuracy", latency: "latency", num_params: "parameters", macs: "multiply-adds", memory: "memory" };
+  const LABEL = { accuracy: "validation accuracy", latency: "latency", num_params: "parameters", macs: "multiply-adds", memory: "memory", weight_bytes: "weights" };
 
   // -- words ---------------------------------------------------------------------------------------------------------
   const known = (value) => value !== null && value !== undefined;
   const short = (n) => { for (const [f, u] of [[1e9, "G"], [1e6, "M"], [1e3, "K"]]) if (Math.abs(n) >= f) return +(n / f).toPrecision(3) + u; return String(+n.toPrecision(3)); };
   const percent = (v, digits = 2) => (known(v) ? (100 * v).toFixed(digits) + " %" : "-");
   const seconds = (s) => (!known(s) ? "-" : s < 120 ? +s.toPrecision(3) + " s" : s < 7200 ? (s / 60).toFixed(0) + " min" : (s / 3600).toFixed(1) + " h");
-  const show = (metric, v) => (!known(v) ? "-" : metric === "accuracy" ? percent(v) : metric === "latency" ? +v.toPrecision(3) + " ms" : metric === "memory" ? short(v) + "B" : short(v));
+  const show = (metric, v) => (!known(v) ? "-" : metric === "accuracy" ? percent(v) : metric === "latency" ? +v.toPrecision(3) + " ms" : metric === "memory" || metric === "weight_bytes" ? short(v) + "B" : short(v));
   const safe = (text) => String(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
   const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replace(/'/g, `'"'"'`) + "'");

@@ -44,15 +44,16 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     """The executor that a configuration asks for, running the function that ``task`` names.
 
     ``device``: cpu or cuda, where trials train. ``carry``: files and folders of files that payloads name and every machine
-    needs (plugins, arrays). ``workers`` overrides the configuration's. ``say`` is told how machines join. Raises UsageError
-    for what the machine or cluster does not have, RunError when there is no cluster or the log cannot be written.
+    needs (plugins, arrays). ``workers`` overrides the configuration's; one slot measures. ``say`` is told how machines join.
+    Raises UsageError for what the machine or cluster does not have, RunError when there is no cluster or the log cannot be
+    written.
     """
-    workers = workers or config.workers
+    workers = 1 if use == "measure" else workers or config.workers
     if config.engine == "ray":
         from nas.search.executors.ray import RayExecutor
 
-        executor = RayExecutor(task, address=config.address or "auto", workers=workers if use == "train" else None,
-                               ask=ask_of(config, device, use), preload=preload, carry=carry)  # fmt: skip
+        executor = RayExecutor(task, address=config.address or "auto", workers=workers, ask=ask_of(config, device, use),
+                               preload=preload, carry=carry)  # fmt: skip
         if waiting := len(executor.resources) - executor.free:
             say(f"{waiting} of {len(executor.resources)} workers wait for room in the cluster")
         return executor
@@ -63,7 +64,7 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     share = 0 if device == "cpu" else config.gpus_per_trial
     if use == "measure":
         whole = 1 if Target.parse(config.target or device).device == "cuda" else 0
-        return LocalExecutor(task, workers=1, threads=1, gpus_per_trial=whole, preload=preload, log=log)
+        return LocalExecutor(task, workers=workers, threads=1, gpus_per_trial=whole, preload=preload, log=log)
     endpoint = None if config.endpoint is None else Endpoint.open(config.endpoint, carry=carry)
     if endpoint is not None:
         say(f"other machines join with: {endpoint.command}")

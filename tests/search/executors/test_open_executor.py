@@ -60,6 +60,21 @@ def test_what_is_asked_of_ray(words, device, use, ask):
     assert ask_of(config(engine="ray", **words), device, use) == ask
 
 
+@pytest.mark.parametrize(("use", "slots"), [("train", 4), ("measure", 1)])
+def test_one_slot_of_a_cluster_measures_and_the_rest_trains(use, slots, monkeypatch):
+    asked = []
+
+    class Cluster:
+        resources, free = (), 0
+
+        def __init__(self, task, *, workers, **words):
+            asked.append(workers)
+
+    monkeypatch.setattr("nas.search.executors.ray.RayExecutor", Cluster)
+    open_executor(config(engine="ray", target="cuda@H200", workers="4"), "cuda", task=TASK, use=use)
+    assert asked == [slots]
+
+
 @pytest.mark.parametrize("text", ["", "gpu", "cpu@H200", "cuda@", "resource:", "cuda@resource:", "cuda@host:1"])
 def test_what_is_no_target(text):
     with pytest.raises(UsageError, match="not a device to measure on"):
