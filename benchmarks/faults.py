@@ -232,12 +232,11 @@ def terminated(story: Story, moment: float) -> None:
     driver = begin(*SEARCH, "budget=12trials", "epochs=20", cwd=story.base)
     wait_until(lambda: bool(trials_of(story.run)), driver, PATIENCE_S)
     time.sleep(moment)
-    story.before = read(story.run)[0]
+    story.before, story.killed = read(story.run)[0], datetime.now()
     driver.terminate()
     out, errors = driver.communicate(timeout=PATIENCE_S)
     if driver.returncode != 130 or "Traceback" in out + errors:
         raise RuntimeError(out + errors)
-    story.before = [trial for trial in story.before if trial.state != "running"]
     resumed(story)
 
 

@@ -1,6 +1,7 @@
 """Real measurements, tiny ones; no time is asserted, only what is bigger."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,7 +57,8 @@ def test_four_times_the_network_is_slower(anchors):
 
 
 def test_a_network_is_paired_with_the_reference_that_takes_about_its_time(anchors):
-    depths = [measure_latency(reference_net(depth), REFERENCE_SHAPE, limits=LENIENT, anchors=anchors).reference_depth
+    limits = replace(LENIENT, min_pairs=6, max_s=20)
+    depths = [measure_latency(reference_net(depth), REFERENCE_SHAPE, limits=limits, anchors=anchors).reference_depth
               for depth in (1, 4, 12)]  # fmt: skip
     assert depths == [1, 4, 4]
 
