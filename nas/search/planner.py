@@ -22,6 +22,7 @@ from nas.space.search_space import SearchSpace
 from nas.space.spec import CellRef, Repeat, Spec
 from nas.train.data import Dataset
 from nas.train.evaluate import main_logits
+from nas.train.layout import ChannelsLast
 from nas.train.recipe import Recipe
 from nas.train.seeding import seed_everything
 
@@ -147,7 +148,8 @@ class Pace:
 def time_step(graph: Graph, batch_size: int, device: str) -> float:
     """Seconds of one training step, the fastest of three after a warm-up; on a CPU of one thread, as workers have it."""
     with seed_everything(0, device):
-        network = build(graph).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = build(graph).to(device)
+        ChannelsLast(network)
         images = torch.randn(batch_size, *graph.inputs[0][1]).to(device, memory_format=torch.channels_last)
         labels = torch.zeros(batch_size, dtype=torch.long, device=device)
         times = []
