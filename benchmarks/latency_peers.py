@@ -13,9 +13,9 @@ the profile says of the whole run without it.
 core to others are left out, as in our own protocol.
 
 Differences are of ours, compared are medians over the rounds, first as ours are told: in milliseconds of the quiet machine. The
-peers know no drift and no foreign load: within 5 % is the target on a quiet machine. ``as_run`` are ours with the reference's drift
-put back in: what a clock would have read in those minutes, whatever else the machine did. About 4 minutes. With ``--write`` the figures go to
-results/benchmarks/latency_peers.csv with their conditions.
+peers know no drift and no foreign load: within 5 % is the target on a quiet machine. ``as_run`` are ours with the reference's
+drift put back in: what a clock would have read in those minutes, whatever else the machine did. About 4 minutes. With
+``--write`` the figures go to results/benchmarks/latency_peers.csv with their conditions.
 """
 
 from __future__ import annotations

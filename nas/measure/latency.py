@@ -45,10 +45,10 @@ class Latency:
     """Milliseconds of one forward pass of a whole batch, with the conditions they were measured under.
 
     ``low_ms`` and ``high_ms`` bound the median with that ``confidence`` (order statistics), wider by ``DRIFT_DOUBT`` of the
-    drift (``MOST_DOUBT`` at most); ``iqr_ms`` and ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the median ratio to the
-    reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes ``reference_ms`` in
-    quiet times, and ``median_ms`` is their product. During this measurement the reference ran ``reference_drift``
-    (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
+    drift (``MOST_DOUBT`` at most); ``iqr_ms`` and ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the
+    median ratio to the reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes
+    ``reference_ms`` in quiet times, and ``median_ms`` is their product. During this measurement the reference ran
+    ``reference_drift`` (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
     """
 
     median_ms: float

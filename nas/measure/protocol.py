@@ -30,9 +30,10 @@ class Limits:
     """When a measurement has seen enough, and when it is refused.
 
     ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling
-    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts`` times, and then refused, when more than ``max_rejected`` of the pairs were interrupted,
-    when the reference ran more than ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup``
-    faster, or when the interval stayed wider than ``max_half_width``.
+    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts`` times,
+    and then refused, when more than ``max_rejected`` of the pairs were interrupted, when the reference ran more than
+    ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup`` faster, or when the interval stayed wider
+    than ``max_half_width``.
     """
 
     tolerance: float = 0.02
