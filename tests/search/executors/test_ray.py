@@ -70,6 +70,20 @@ def test_a_search_on_ray(tmp_path):
         assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
 
 
+def test_messages_get_their_order_back(monkeypatch):
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
+        run_all(executor, job(1, "nothing"))
+        worker = executor._slots[0].worker
+
+        def in_disorder(data: bytes) -> None:
+            number, worker._sent = worker._sent, worker._sent + 2
+            worker._actor.send.remote(number + 1, data[20:])
+            worker._actor.send.remote(number, data[:20])
+
+        monkeypatch.setattr(worker, "transmit", in_disorder)
+        assert isinstance(run_all(executor, job(2, "nothing"))[1][2], Finished)
+
+
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
