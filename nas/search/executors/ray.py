@@ -253,7 +253,7 @@ class RayExecutor(WorkerPool):
 
     def _move(self, slot: Slot) -> None:
         """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
-        other = next((other for other in self._open_slots() if other.ready), None)
+        other = next((other for other in self._open_slots(slot.job.needs if slot.job else None) if other.ready), None)
         if other is not None:
             other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
             self._empty(slot)
