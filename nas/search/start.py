@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.measure.device import device_models
 from nas.measure.foresight import Foresight
 from nas.ops.plugins import load_plugins
 from nas.search.agreement import agreement
@@ -171,7 +172,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         payload = payload_of(settled, folder, shared)
         how = payload["measure"]
         apart = how is not None and measured_apart(config.target or device)
-        if how is not None and "latency" in how["metrics"] and not apart:
+        measures_here = not model or model in device_models().values()
+        if how is not None and "latency" in how["metrics"] and not apart and measures_here:
             calibrate(how)
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
