@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nas.errors import DataError, MeasureError, TrainError
-from nas.measure.device import find_device, lock_name
+from nas.measure.device import device_models, find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
 from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
@@ -54,9 +54,10 @@ then nearly over, and its best weights are worth having."""
 Report = Callable[[Mapping[str, Any]], bool]
 
 
-def preload() -> None:
-    """What a worker does once at its start."""
+def preload() -> dict[str, str]:
+    """What a worker does once at its start; the models of what it can measure on."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return device_models()
 
 
 @lru_cache(maxsize=2)

@@ -16,6 +16,7 @@ from nas.measure.foresight import HISTORY, Foresight
 from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
+from nas.search.bench import Bench
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, FailureKind, Finished, Job, Progress, Started
 from nas.search.halving import Halving, hopeless, learnt
@@ -67,13 +68,15 @@ class SearchLoop:
     """Runs one search to its end. Everything it needs is made by :mod:`nas.search.start`.
 
     ``executor`` trains; ``measurer`` measures, and is the same one where latency is measured on the training devices.
+    ``model``: see :class:`~.bench.Bench`.
     """
 
     def __init__(self, *, ledger: Ledger, sampler: BaseSampler, executor: Executor, plan: Plan, payload: Mapping[str, Any],
-                 view: View, measurer: Executor | None = None, rules: Rules | None = None) -> None:  # fmt: skip
+                 view: View, measurer: Executor | None = None, rules: Rules | None = None, model: str = "") -> None:  # fmt: skip
         self.ledger, self.study, self.meter, self.folder = ledger, ledger.study, ledger.meter, ledger.folder
         self.sampler, self.executor, self.measurer, self.largest = sampler, executor, measurer or executor, executor.largest
         self.plan, self.payload, self.view, self.rules = plan, payload, view, rules or Rules()
+        self.bench = Bench(self.measurer, executor, self.study, self.meter, payload["measure"], model=model)
         self.halving = self.rules.halving
         self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
         self.open: dict[int, Candidate] = {}
@@ -151,6 +154,8 @@ class SearchLoop:
                 self.message = self._nothing_left()
             elif not self._can_start(new=not promotable):
                 self.message = "the budget has no room for another candidate"
+        if not (self.message or self.running or self.ready):
+            self.bench.insist()
         return bool(self.message) and not self.running
 
     def _nothing_left(self) -> str:
@@ -192,30 +197,39 @@ class SearchLoop:
         for _ in range(PROPOSALS_A_TURN):
             if self.message or self.interrupted:
                 return False
-            if self.ready and self.executor.free:
+            can_train = bool(self.ready) and self.executor.free > 0
+            if can_train and self.bench.spared(len(self.ready)):
                 self._submit(self.ready.popleft(), "train")
-            elif not self._room():
-                return False
-            elif self.again:
-                self._begin(self.again.popleft())
-            elif self.halving and self._can_start(new=False) and (number := self.halving.promote()) is not None:
-                self.open[number].waits = False
-                self.ready.append(self.open[number])
-            elif not self._can_start():
-                return False
-            elif self.retry:
-                self._try_again(self.study.records[self.retry.pop(0)])
-            elif self._nothing_left():
-                return False
+            elif self._begin_another():
+                pass
+            elif can_train:
+                self._submit(self.ready.popleft(), "train")
             else:
-                self._propose()
+                return False
+        return True
+
+    def _begin_another(self) -> bool:
+        """Begin with a candidate or go on with a promoted one; whether there was one, and room for it."""
+        room, free = self._room(), self.executor.free > 0 and not self.ready
+        if room and self.again:
+            self._begin(self.again.popleft())
+        elif ((room or free) and self.halving and self._can_start(new=False)
+              and (number := self.halving.promote()) is not None):  # fmt: skip
+            self.open[number].waits = False
+            self.ready.append(self.open[number])
+        elif not room or not self._can_start():
+            return False
+        elif self.retry:
+            self._try_again(self.study.records[self.retry.pop(0)])
+        elif self._nothing_left():
+            return False
+        else:
+            self._propose()
         return True
 
     def _room(self) -> bool:
         """Whether a new candidate can begin, without too many waiting for a training slot."""
-        if self.measurer is self.executor or not self.payload["measure"]:
-            return self.executor.free > 0
-        return self.measurer.free > 0 and len(self.ready) < len(self.executor.resources)
+        return self.bench.room(len(self.ready)) if self.payload["measure"] else self.executor.free > 0
 
     def _propose(self) -> None:
         """One proposal: of the strategy, or of random search for the baseline's share."""
@@ -297,7 +311,10 @@ class SearchLoop:
         until = self.plan.recipe.epochs if self.halving is None else self.halving.after(candidate.trained)
         executor = self.measurer if stage == "measure" else self.executor
         weights, checkpoint = str(self.folder.weights_of(number)), str(self.folder.checkpoint_of(number))
-        slot = executor.submit(Job(trial=number, timeout=self.timeout, files=(weights, checkpoint), payload={
+        model = self.bench.needs
+        needs, spares = (model, None) if stage == "measure" else (None, model)
+        slot = executor.submit(Job(trial=number, timeout=self.timeout, files=(weights, checkpoint), needs=needs, spares=spares,
+                                   payload={
             **self.payload, "page": to_page(candidate.architecture.spec), "weights": weights, "checkpoint": checkpoint,
             "stage": {"do": stage, "epochs": until},
         }))  # fmt: skip
@@ -314,6 +331,8 @@ class SearchLoop:
             events += self.measurer.poll(0.0 if events else seconds / 4)
         for event in events:
             self._handle(event)
+        if awaited := self.bench.look():
+            self.ledger.log.warning("%s", awaited)
         self.ledger.save_often()
         if self.meter.now() - self._shown >= SHOW_EVERY_S:
             self._shown = self.meter.now()
@@ -358,6 +377,8 @@ class SearchLoop:
     def _advance(self, candidate: Candidate, result: dict[str, Any]) -> None:
         """What a finished job leads to: the next one, a pause, or the candidate's end."""
         stopped, refused = result.pop("stopped", False), result.pop("refused", None)
+        if candidate.stage == "measure":
+            self.bench.note(result)
         candidate.metrics |= result.pop("metrics", {})
         candidate.details |= result
         if refused:
@@ -467,7 +488,7 @@ class SearchLoop:
         return Status(
             elapsed_s=self.meter.spent("wall"), budget=self.meter.rows(), counts=dict(self.ledger.counts),
             running=tuple(self.running.values()), front=self.ledger.front.members, best=self.ledger.front.best,
-            epochs=self.plan.recipe.epochs, message=self.doing or self.message, detail=self.detail,
+            epochs=self.plan.recipe.epochs, message=self.doing or self.message or self.bench.waiting, detail=self.detail,
             expected=self._expected, waiting=sum(c.waits for c in self.open.values()),
         )  # fmt: skip
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
+
+from nas.errors import RunError
+from nas.measure.device import device_name
 from nas.measure.metrics import METRICS, TIMED
 from nas.measure.target import check_target, is_remote
 from nas.net.graph import Size
 from nas.net.lower import lower
+from nas.search.bench import mend
 from nas.search.config import SearchConfig
 from nas.search.executors import check_elsewhere
 from nas.search.executors.target import Target
@@ -53,6 +58,19 @@ def check_measuring(config: SearchConfig, device: str, spec: Spec, say: Callable
     told = check_target(target, runtime=config.runtime, metrics=wanted)
     if config.target or config.runtime != "eager":
         say(f"measured on: {told}")
+
+
+def model_here(config: SearchConfig, how: Mapping[str, Any] | None, kept: str | None) -> str:
+    """The model of processor or GPU that a run measures on: what the study has kept, or this machine's; empty where only the
+    workers can tell. Raises RunError when this machine alone could measure and has no such."""
+    if how is None or is_remote(how["target"]) or config.engine != "local":
+        return kept or ""
+    count = torch.cuda.device_count() if how["target"] == "cuda" else 1
+    here = [device_name(torch.device(how["target"], index)) for index in range(count)]
+    if kept is not None and kept not in here and config.endpoint is None:
+        raise RunError("this run's latencies were measured on another machine", expected=kept, got=", ".join(here),
+                       hint=mend(kept))  # fmt: skip
+    return kept or here[0]
 
 
 def known_metrics(objectives: Iterable[Objective], constraints: Iterable[Constraint],

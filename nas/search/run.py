@@ -239,6 +239,8 @@ def machine() -> dict[str, Any]:
     """Versions and hardware that the numbers depend on."""
     import torch
 
+    from nas.measure.device import processor_name
+
     packages = {}
     for name in ("nas", "torch", "optuna", "ray", "numpy"):
         try:
@@ -246,16 +248,5 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = "not installed"
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages, "cpu": cpu_name(),
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages, "cpu": processor_name(),
             "cores": len(os.sched_getaffinity(0)), "gpus": gpus}  # fmt: skip
-
-
-def cpu_name() -> str:
-    """The processor's model as the system states it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.measure.device import device_models
 from nas.measure.foresight import Foresight
 from nas.ops.plugins import load_plugins
 from nas.search.agreement import agreement
+from nas.search.bench import MEASURED_ON
 from nas.search.budget import Meter, extended, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
@@ -29,7 +31,7 @@ from nas.search.forecast import device_for, expected_trials, time_left
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
-from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
+from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart, model_here
 from nas.search.peers import train_peers
 from nas.search.planner import multipliers, one_thread, plan_search, times
 from nas.search.result import Result
@@ -159,6 +161,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
+        model = model_here(config, measure_words(settled, folder), study.metadata.get(MEASURED_ON))
         # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
         if study.left_running:
@@ -169,7 +172,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         payload = payload_of(settled, folder, shared)
         how = payload["measure"]
         apart = how is not None and measured_apart(config.target or device)
-        if how is not None and "latency" in how["metrics"] and not apart:
+        measures_here = not model or model in device_models().values()
+        if how is not None and "latency" in how["metrics"] and not apart and measures_here:
             calibrate(how)
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
@@ -187,7 +191,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             records=[r for r in study.records if r.state != "running"]))  # fmt: skip
         with view() as show:
             loop = SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=apart_from, plan=plan,
-                              payload=payload, view=show, rules=rules_of(settled, expected))  # fmt: skip
+                              payload=payload, view=show, rules=rules_of(settled, expected), model=model)  # fmt: skip
             loop.run()
             shares = settled.shares
             for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):

@@ -658,8 +658,7 @@ def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkey
 def test_measuring_elsewhere_holds_no_training_slot(tmp_path):
     measurer, trainer = FakeExecutor(measured(lambda trial: 1.0)), FakeExecutor(slots=2)
     chosen = settled(objectives="accuracy,latency", strategy="random")
-    with a_loop(tmp_path, trainer, chosen) as loop:
-        loop.measurer = measurer
+    with a_loop(tmp_path, trainer, chosen, measurer=measurer) as loop:
         loop.run()
     assert {job.payload["stage"]["do"] for job in measurer.submitted} == {"measure"}
     assert {job.payload["stage"]["do"] for job in trainer.submitted} == {"train"}

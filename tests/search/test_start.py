@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nas.errors import DataError, RunError, SpaceError, UsageError
+from nas.errors import DataError, MeasureError, RunError, SpaceError, UsageError
 from nas.net.lower import lower
 from nas.search.archive import open_archive
 from nas.search.config import SearchConfig
@@ -131,6 +131,23 @@ def test_the_written_configuration_repeats_the_search_exactly(begun):
 
     assert what(base / "run") == what(base / "again")
     assert [test for _, test in first.front] == [test for _, test in second.front]
+
+
+@pytest.mark.slow  # a worker measures
+def test_a_run_is_gone_on_with_by_a_machine_of_its_own_model(tmp_path, data, page, monkeypatch):
+    monkeypatch.setenv("NAS_PROCESSOR", "board A")
+    folder = RunFolder(tmp_path / "run")
+    try:
+        first = quietly(config_of(data, page, folder.path, objectives="accuracy,latency", budget="2trials"))
+    except MeasureError:
+        pytest.skip("the machine is too busy to measure on")
+    if not first.counts["completed"]:
+        pytest.skip("the machine was too busy to measure on")
+    before = folder.config.read_text()
+    monkeypatch.setenv("NAS_PROCESSOR", "board B")
+    with pytest.raises(RunError, match="measured on another machine; expected board A; got 'board B'"):
+        resume(folder, budget="+2trials", say=print, view=no_view)
+    assert folder.config.read_text() == before
 
 
 def test_a_run_goes_on_with_more_budget(copied):
