@@ -7,7 +7,7 @@ Every fault is a search of its own in a folder of its own: two workers train tin
 afterwards; ``twice``: trials that the meter counts beyond those that there are, and networks that were completed twice;
 ``running``: trials left in flight for ever. ``error_s`` is what the meter holds of device seconds, minus the truth: for every
 trial the time between the two moments that its journal has of it, and where the driver was killed, the time until the kill
-and that of the second try. A killed driver forgets a second of each worker at most. About 15 s a fault and moment.
+and that of the second try. It is to be within 1 %. About 15 s a fault and moment.
 
 A full disk needs a tmpfs to be mounted, so root. ``--write`` replaces results/benchmarks/faults.csv.
 """
@@ -147,7 +147,7 @@ def well(row: Row) -> bool:
     assert isinstance(error, float)
     assert isinstance(truth, float)
     kept = not (row["lost"] or row["twice"] or row["running"]) and row["table_agrees"] is True
-    return kept and abs(error) <= max(0.01 * truth, 1.0 * WORKERS * cores_a_worker())
+    return kept and abs(error) <= max(0.01 * truth, 0.2)  # so far apart are the moments of journal and meter on a busy machine
 
 
 def true_seconds(trial: Trial, story: Story) -> float:

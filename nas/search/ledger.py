@@ -14,8 +14,8 @@ from nas.search.objectives import ALWAYS, further
 from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.study import Record, SearchStudy, State
 
-SAVE_EVERY_S = 1.0
-"""Seconds between two writings of what was spent: what a killed driver forgets at most."""
+SAVE_EVERY_S = 10.0
+"""Seconds between two writings of what was spent to the study: what is lost with a :mod:`.tally` at most."""
 
 
 class Ledger:

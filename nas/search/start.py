@@ -39,6 +39,7 @@ from nas.search.settled import Settled, check_same, size_words
 from nas.search.shares import Shares
 from nas.search.storage import hold, open_storage
 from nas.search.study import Record, SearchStudy
+from nas.search.tally import Tally, read_tally
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
@@ -152,7 +153,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                            got=settled.name,
                            hint="Choose another run=.")  # fmt: skip
         if not new:
-            meter = Meter.from_mapping(meter.budget, study.spent)
+            meter.remember(study.spent, read_tally(folder.tally))
         expected = expected_trials(meter.budget, plan, device, workers)
         sampler, reason = choose_strategy(config.strategy, space, meter.budget, config.seed, expected,
                                           known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
@@ -161,6 +162,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
         # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
+        stack.enter_context(Tally(folder.tally, meter))
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
