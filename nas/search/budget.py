@@ -7,7 +7,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -112,6 +113,10 @@ def _parse_part(text: str) -> Part:
     return part
 
 
+DRIVER = -1
+"""What the driver is called in its meter while it uses a device itself; trials have numbers from 0."""
+
+
 @dataclass(slots=True)
 class _Running:
     """A trial in flight: since when, on how much of which device, until when it is expected to run, and whether it may."""
@@ -206,6 +211,16 @@ class Meter:
             seconds = running.fraction * (self._clock() - running.start)
             self._before[running.device] += seconds
         return seconds
+
+    @contextmanager
+    def holding(self, device: str) -> Iterator[None]:
+        """Within the block the driver uses a device itself, as torch names it: a GPU, or of the CPU one core. It is spent like
+        a trial's."""
+        self.begin(DRIVER, "cpu" if device == "cpu" else "gpu")
+        try:
+            yield
+        finally:
+            self.end(DRIVER)
 
     def count(self) -> None:
         """One of the budget's trials is over."""

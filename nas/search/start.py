@@ -88,7 +88,8 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     workers = config.workers or default_workers(config, device)
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
     seconds = time_left(budget, device, workers)
-    plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
+    with meter.holding(device):
+        plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
     if shares.final and plan.deploy.input != data.input_shape:
         raise UsageError("final trainings are at the deployed size, and the images have another",
                          expected=times(plan.deploy.input), got=times(data.input_shape),
@@ -172,7 +173,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         how = payload["measure"]
         apart = how is not None and measured_apart(config.target or device)
         if how is not None and "latency" in how["metrics"] and not apart:
-            calibrate(how)
+            with meter.holding(how["target"]):
+                calibrate(how)
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
                          log=folder.log, say=say, carry=carried)  # fmt: skip
@@ -196,10 +198,10 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
-        with one_thread(device):
+        with one_thread(device), meter.holding(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
-        ledger.write_front(tested)
-        finals = tuple(read_finals(loop, settled, data))
+            ledger.write_front(tested)
+            finals = tuple(read_finals(loop, settled, data))
         ledger.save_checks()
         for remark in ledger.remarks:
             say(f"note: {remark}")

@@ -177,6 +177,23 @@ def test_a_trial_is_metered_once():
         meter.begin(3, "cpu")
 
 
+@pytest.mark.parametrize(("device", "budget", "spent"), [("cpu", "2cpuh", 0.5), ("cuda", "2gpuh", 0.5), ("cuda:1", "2gpuh", 0.5),
+                                                         ("cpu", "2gpuh", 0.0), ("cuda", "2cpuh", 0.0)])
+def test_a_device_that_the_driver_holds_itself_is_spent_as_a_trials(device, budget, spent):
+    clock = Clock()
+    meter = Meter(parse_budget(budget), clock)
+    meter.begin(0, "gpu" if "gpu" in budget else "cpu", fraction=2.0)
+    meter.end(0)
+    with meter.holding(device):
+        clock.now += 900
+        assert meter.rows()[0]["spent"] == spent / 2, "also while it lasts"
+        clock.now += 900
+    clock.now += 900
+    with pytest.raises(ZeroDivisionError), meter.holding(device):
+        1 / 0  # noqa: B018
+    assert meter.rows() == [{"asked": 2.0, "spent": spent, "unit": budget[1:]}]
+
+
 @pytest.mark.parametrize("value", [-1.0, "x", True, float("nan")])
 def test_a_damaged_meter_is_refused(value):
     with pytest.raises(RunError, match="gpu"):
