@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from optuna.trial import TrialState
 
 from benchmarks.conditions import Row, conditions, write_rows
 from nas.search.executors.slots import cpu_quota, divide, usable_cpus
@@ -94,7 +95,7 @@ class Trial:
     @property
     def counts(self) -> bool:
         """Whether it is one of the budget's trials."""
-        judged = self.state == "stopped" and "rungs" in self.attrs and "unfinished" not in self.attrs
+        judged = self.state == "stopped" and "rungs" in self.attrs and not self.attrs.get("unfinished")
         return self.state in ("completed", "failed") or judged
 
 
@@ -120,7 +121,7 @@ def read(run: Path) -> tuple[list[Trial], dict[str, float]]:
         (study,) = storage.optuna.get_all_studies()
         trials = storage.optuna.get_all_trials(study._study_id)
         meter = study.user_attrs.get("meter", {})
-    return [Trial(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running",
+    return [Trial(t.number, "running" if t.state == TrialState.RUNNING else t.user_attrs.get("state", ""),
                   t.user_attrs.get("identity", ""), t.user_attrs, t.datetime_start or datetime.min, t.datetime_complete)
             for t in trials], meter  # fmt: skip
 

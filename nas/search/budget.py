@@ -222,9 +222,9 @@ class Meter:
         finally:
             self.end(DRIVER)
 
-    def count(self) -> None:
-        """One of the budget's trials is over."""
-        self._before["trials"] += 1
+    def count(self, trials: int = 1) -> None:
+        """So many of the budget's trials are over; of a negative number, not over after all."""
+        self._before["trials"] += trials
 
     def now(self) -> float:
         """The clock, in seconds."""

@@ -116,9 +116,12 @@ class SearchLoop:
             if not ended:
                 for event in self.close():
                     self._handle(event)
+            if ended:
+                self.open |= {number: self._candidate(self.study.records[number]) for number in self.retry}
+            of_use = self._of_use()
             for candidate in list(self.open.values()):
                 if ended:
-                    self._give_up(candidate)  # otherwise they stay open, and are gone on with from their checkpoints
+                    self._give_up(candidate, for_now=of_use)
                 elif self.interrupted and "retried" in candidate.record.attrs:
                     self.study.note(candidate.number, retried=False)  # it did nothing to be failed for the next time
             self.ledger.save()
@@ -165,6 +168,11 @@ class SearchLoop:
             return (f"ended early: the last {REFUSED} measurements were refused; go on with `nas resume` when "
                     f"{self.payload['measure']['target']} is less busy")  # fmt: skip
         return ""
+
+    def _of_use(self) -> bool:
+        """Whether a larger budget could promote one of those that wait: there is one due, or more to compare them with."""
+        rest = len(self.proposed) < self.size or not all(candidate.waits for candidate in self.open.values())
+        return rest or (self.halving is not None and self.halving.promotable() is not None)
 
     def _can_start(self, *, new: bool = True) -> bool:
         """Whether the budget has room for a new candidate, or for one of those begun to go on."""
@@ -238,8 +246,10 @@ class SearchLoop:
         return self._begin(self._candidate(record))
 
     def _candidate(self, record: Record) -> Candidate:
-        architecture = self.study.space.architecture(record.decisions)
-        return Candidate(record=record, architecture=architecture, graph=lower(architecture, self.plan.deploy))
+        """As an earlier driver left it."""
+        architecture, attrs = self.study.space.architecture(record.decisions), record.attrs
+        return Candidate(record=record, architecture=architecture, graph=lower(architecture, self.plan.deploy),
+                         metrics=dict(record.metrics), seconds=attrs.get("seconds", 0.0), work_s=attrs.get("work_s", 0.0))
 
     def _admit(self, draft: Draft, attrs: Mapping[str, Any]) -> None:
         """Begin with a proposal, unless it is impossible, known, or over a limit that is known without a job."""
@@ -364,7 +374,7 @@ class SearchLoop:
             self.refused += 1
             return self._end(candidate, "stopped", reason=f"not measured: {refused}", unfinished=True)
         if stopped:
-            return self._give_up(candidate)
+            return self._give_up(candidate, for_now=True)
         if candidate.stage == "measure":
             return self._measured(candidate)
         if "accuracy" not in candidate.metrics:
@@ -398,7 +408,7 @@ class SearchLoop:
         candidate.waits = True
         halving.saw(candidate.number, candidate.trained, judged, waits=True)
         for number in halving.given_up():
-            self._give_up(self.open[number])
+            self._give_up(self.open[number], for_now=False)
 
     def _recall(self, record: Record) -> None:
         """What a rung knew of a trial of an earlier driver; one that was still open waits there again."""
@@ -412,8 +422,6 @@ class SearchLoop:
         if record.state == "running":
             candidate = self._candidate(record)
             candidate.trained, candidate.metrics, candidate.waits = int(last), dict(known), True
-            candidate.seconds = record.attrs.get("seconds", 0.0)
-            candidate.work_s = record.attrs.get("work_s", candidate.seconds)
             self.open[record.number] = candidate
             if not self.halving.compares(candidate.trained):  # the rungs were others then: it goes on to the next
                 candidate.waits = False
@@ -421,14 +429,15 @@ class SearchLoop:
 
     # -- records -----------------------------------------------------------------------------------------------------
 
-    def _give_up(self, candidate: Candidate) -> None:
-        """Not finished and not to be: not promoted, or the search has ended."""
+    def _give_up(self, candidate: Candidate, *, for_now: bool) -> None:
+        """Not finished: not promoted, or the search has ended. For now: a larger budget goes on with it from its checkpoint."""
         if candidate.waits:
             reason = f"not promoted after {candidate.trained} epoch{'s' * (candidate.trained > 1)}"
-            return self._end(candidate, "stopped", reason=reason)
-        self._end(candidate, "stopped", reason=self.message or "the search ended", unfinished=True)
+            return self._end(candidate, "stopped", reason=reason, for_now=for_now)
+        self._end(candidate, "stopped", reason=self.message or "the search ended", unfinished=True, for_now=for_now)
 
-    def _end(self, candidate: Candidate, state: State, *, reason: str | None = None, unfinished: bool = False) -> None:
+    def _end(self, candidate: Candidate, state: State, *, reason: str | None = None, unfinished: bool = False,
+             for_now: bool = False) -> None:  # fmt: skip
         """A candidate is over: count it, record it, and give its result to those that waited for it."""
         number = candidate.number
         del self.open[number]
@@ -439,12 +448,15 @@ class SearchLoop:
         marks = {"device": candidate.device or None, "work_s": round(candidate.work_s, 3) or None,
                  UNFINISHED: True if unfinished else None}  # fmt: skip
         details = {**candidate.details, **{key: value for key, value in marks.items() if value is not None}}
+        if for_now and "retried" in candidate.record.attrs:
+            details["retried"] = False  # it did nothing to be failed for the next time
         self.ledger.end(candidate.record, state, seconds=candidate.seconds, reason=reason, metrics=candidate.metrics,
-                        details=details)  # fmt: skip
+                        details=details, for_now=for_now)  # fmt: skip
         if state == "completed" and self.halving is None:
             self.durations.append(candidate.work_s)
         self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
-        self.folder.drop_checkpoint(number)
+        if not for_now:
+            self.folder.drop_checkpoint(number)
         if candidate.record.state != "completed":
             self.folder.drop_weights(number)
         for follower in candidate.followers:

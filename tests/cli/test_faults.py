@@ -38,8 +38,8 @@ def stored(run):
         (study,) = storage.optuna.get_all_studies()
         trials = storage.optuna.get_all_trials(study._study_id)
         meter = study.user_attrs["meter"]
-    return [Stored(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running", t.user_attrs["identity"],
-                   t.user_attrs)
+    return [Stored(t.number, "running" if t.state == optuna.trial.TrialState.RUNNING else t.user_attrs.get("state", ""),
+                   t.user_attrs["identity"], t.user_attrs)
             for t in trials], meter  # fmt: skip
 
 

@@ -7,9 +7,11 @@ import os
 import signal
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 import nas.search.loop as loops
 from nas.errors import RunError
@@ -325,9 +327,9 @@ class Killed(BaseException):
     """The driver dies here, without a chance to write anything."""
 
 
-def killed_at(folder, poll, chosen, outcome=accuracy_of, slots=2):
+def killed_at(folder, poll, chosen, outcome=accuracy_of, slots=2, **options):
     """Run until the given poll and leave everything as a kill -9 would."""
-    executor = FakeExecutor(outcome, slots=slots)
+    executor = FakeExecutor(outcome, slots=slots, **options)
     left = [poll]
 
     def count():
@@ -337,7 +339,7 @@ def killed_at(folder, poll, chosen, outcome=accuracy_of, slots=2):
 
     executor.on_poll = count
     executor.close = lambda grace=0.0: []
-    with a_loop(folder, executor, chosen) as loop:
+    with a_loop(folder, executor, chosen, **options) as loop:
         loop.ledger.save = lambda: None
         with pytest.raises(Killed):
             loop.run()
@@ -388,7 +390,7 @@ def test_a_torn_ending_is_no_ending(tmp_path):
         (copy / "study.log").write_bytes(b"".join(lines[:cut]) + lines[cut][: len(lines[cut]) // 2])
         loop = run_loop(copy, FakeExecutor(), chosen)
         trials = stored(copy)
-        assert [t.state for t in trials] == [optuna.trial.TrialState.COMPLETE] * 3
+        assert [t.state for t in trials] == [TrialState.COMPLETE] * 3
         assert [r.state for r in loop.study.records] == ["completed"] * 3
         assert loop.meter.spent("trials") == 3
 
@@ -483,7 +485,6 @@ def test_early_stopping_trains_the_better_third_on(tmp_path, slots):
     stages = epochs_of(executor)
     assert all(stages[r.number] == [1, 3, 9] for r in completed)
     assert all(stages[r.number] in ([1], [1, 3]) for r in stopped)
-    assert not list((tmp_path / "checkpoints").iterdir())
     assert not any(r.unfinished for r in stopped)
 
 
@@ -498,7 +499,7 @@ def test_a_killed_driver_goes_on_with_those_that_wait(tmp_path, poll):
     assert all(1 not in epochs for trial, epochs in epochs_of(executor).items() if trial in waiting)
     assert loop.meter.spent("trials") == 20
     assert sum(r.counts for r in loop.study.records) == 20
-    assert all(t.state.is_finished() for t in stored(tmp_path))
+    assert TrialState.RUNNING not in {t.state for t in stored(tmp_path)}
 
 
 def test_an_interrupted_search_keeps_those_that_wait(tmp_path):
@@ -512,7 +513,7 @@ def test_an_interrupted_search_keeps_those_that_wait(tmp_path):
     loop = run_loop(tmp_path, second, chosen)
     assert all(1 not in epochs for trial, epochs in epochs_of(second).items() if trial in waiting)
     assert loop.meter.spent("trials") == 20 == sum(r.counts for r in loop.study.records)
-    assert all(t.state.is_finished() for t in stored(tmp_path))
+    assert TrialState.RUNNING not in {t.state for t in stored(tmp_path)}
 
 
 def test_those_that_waited_at_a_rung_that_is_none_any_more_go_on(tmp_path):
@@ -525,7 +526,149 @@ def test_those_that_waited_at_a_rung_that_is_none_any_more_go_on(tmp_path):
         loop.run()
     assert waiting
     assert all(epochs_of(executor)[trial][0] == 3 for trial in waiting)
-    assert all(t.state.is_finished() for t in stored(tmp_path))
+    assert TrialState.RUNNING not in {t.state for t in stored(tmp_path)}
+
+
+class Trained(FakeExecutor):
+    """Its trainings leave checkpoints, which hold the epochs; each goes on from there, and takes a second an epoch."""
+
+    def __init__(self, *, clock=None, **options):
+        super().__init__(self.train, clock=clock, seconds=0.0, **options)
+        self.epochs = Counter()
+
+    def train(self, job):
+        if job.payload["stage"]["do"] == "measure":
+            return {"metrics": {"latency": 1.0 + job.trial % 5}, "latency_low_ms": 1.0, "latency_high_ms": 1.0, "measure_s": 0.1}
+        checkpoint, until = Path(job.payload["checkpoint"]), job.payload["stage"]["epochs"]
+        before = int(checkpoint.read_text()) if checkpoint.exists() else 0
+        self.epochs[job.trial] += until - before
+        if self.clock:
+            self.clock.now += until - before
+        checkpoint.write_text(str(until))
+        return accuracy_of(job)
+
+
+def told(folder):
+    """What the table says of each trial."""
+    table = {int(row["trial"]): row for row in rows(folder)}
+    assert len(table) == len(rows(folder))
+    return table
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_larger_budget_promotes_those_that_waited_when_the_smaller_one_ended(tmp_path, slots):
+    first = Trained(slots=slots)
+    loop = run_loop(tmp_path, first, with_asha(budget="20trials", strategy="random"))
+    waiting = {r.number for r in loop.study.records if r.state == "stopped"}
+    assert {t.number for t in stored(tmp_path) if t.state == TrialState.WAITING} == waiting
+    assert waiting == {number for number, epochs in first.epochs.items() if epochs < 9}
+    assert {int(path.stem) for path in (tmp_path / "checkpoints").iterdir()} == waiting
+    assert {told(tmp_path)[n]["reason"] for n in waiting} == {"not promoted after 1 epoch", "not promoted after 3 epochs"}
+    second = Trained(slots=slots)
+    loop = run_loop(tmp_path, second, with_asha(budget="60trials", strategy="random"))
+    promoted = waiting & second.epochs.keys()
+    assert promoted
+    assert all(first.epochs[n] + second.epochs[n] in (3, 9) for n in promoted), "from their checkpoints"
+    records, trials = loop.study.records, stored(tmp_path)
+    assert sum(r.counts for r in records) == 60 == loop.meter.spent("trials") == loop.study.spent["trials"]
+    completed = [r for r in records if r.state == "completed"]
+    assert {r.number for r in completed} & promoted
+    assert len({r.identity for r in completed}) == len(completed)
+    assert all(r.reason is None and trials[r.number].user_attrs.get("reason") is None for r in completed)
+    assert TrialState.RUNNING not in {t.state for t in trials}
+    assert {n: row["state"] for n, row in told(tmp_path).items()} == {r.number: r.state for r in records}
+    waiting = {t.number for t in trials if t.state == TrialState.WAITING}
+    assert waiting == {r.number for r in records if r.state == "stopped"}
+    assert {int(path.stem) for path in (tmp_path / "checkpoints").iterdir()} == waiting
+
+
+@pytest.mark.parametrize(("budget", "message"), [("30s,20trials", "is spent"), ("90s,20trials", "no room for another")])
+def test_without_more_budget_nothing_changes(tmp_path, budget, message):
+    chosen = with_asha(budget=budget, strategy="random")
+    run_loop(tmp_path, Trained(clock=(clock := Clock())), chosen, clock=clock)
+    assert TrialState.WAITING in {t.state for t in stored(tmp_path)}
+    before, table = [(t.state, t.user_attrs) for t in stored(tmp_path)], told(tmp_path)
+    executor = Trained(clock=clock)
+    loop = run_loop(tmp_path, executor, chosen, clock=clock)
+    assert message in loop.message
+    assert executor.submitted == []
+    assert [(t.state, t.user_attrs) for t in stored(tmp_path)] == before
+    assert told(tmp_path) == table
+
+
+def test_more_time_for_as_many_trials_promotes_too(tmp_path):
+    clock = Clock()
+    run_loop(tmp_path, Trained(clock=clock), with_asha(budget="21s,20trials", strategy="random"), clock=clock)
+    waiting = {t.number for t in stored(tmp_path) if t.state == TrialState.WAITING}
+    executor = Trained(clock=clock)
+    loop = run_loop(tmp_path, executor, with_asha(budget="500s,20trials", strategy="random"), clock=clock)
+    assert waiting & executor.epochs.keys()
+    assert loop.meter.spent("trials") == 20 == sum(r.counts for r in loop.study.records)
+
+
+def test_what_the_end_of_the_budget_stopped_is_gone_on_with_under_its_number(tmp_path):
+    clock = Clock()
+    executor = FakeExecutor(slots=2, held=[0, 3], clock=clock, seconds=5.0)
+    run_loop(tmp_path, executor, settled(budget="60s"), clock=clock)
+    for number in (0, 3):
+        RunFolder(tmp_path).checkpoint_of(number).touch()
+        assert (stored(tmp_path)[number].state, told(tmp_path)[number]["state"]) == (TrialState.WAITING, "stopped")
+    again = FakeExecutor(slots=2, clock=clock, seconds=5.0)
+    before = float(told(tmp_path)[3]["seconds"])
+    with a_loop(tmp_path, again, settled(budget="120s"), clock=clock) as loop:
+        assert all(loop.folder.checkpoint_of(number).exists() for number in (0, 3))
+        loop.run()
+    assert [job.trial for job in again.submitted][:2] == [0, 3]
+    records = loop.study.records
+    assert [(records[n].state, records[n].unfinished) for n in (0, 3)] == [("completed", False)] * 2
+    assert records[3].attrs["seconds"] > before, "of both"
+    assert stored(tmp_path)[0].state == TrialState.COMPLETE
+    assert len({r.identity for r in records if r.state == "completed"}) == loop.ledger.counts["completed"]
+
+
+def test_a_trial_that_was_left_in_flight_is_not_left_running_by_a_budget_without_room(tmp_path):
+    clock = Clock()
+    chosen = settled(budget="30s")
+    killed_at(tmp_path, 2, chosen, clock=clock)
+    left = {t.number for t in stored(tmp_path) if t.state == TrialState.RUNNING}
+    clock.now += 30
+    with a_loop(tmp_path, FakeExecutor(clock=clock), chosen, clock=clock) as loop:
+        clock.now += 30
+        loop.run()
+    assert left
+    assert {t.number for t in stored(tmp_path) if t.state == TrialState.WAITING} == left
+    assert {loop.study.records[n].reason for n in left} == {"the budget of 30s is spent"}
+
+
+def test_killed_after_a_larger_budget_began_it_goes_on_all_the_same(tmp_path):
+    run_loop(tmp_path, Trained(), with_asha(budget="20trials", strategy="random"))
+    waiting = {t.number for t in stored(tmp_path) if t.state == TrialState.WAITING}
+    chosen = with_asha(budget="50trials", strategy="random")
+    killed_at(tmp_path, 5, chosen)
+    assert waiting & {t.number for t in stored(tmp_path) if t.state == TrialState.RUNNING}
+    loop = run_loop(tmp_path, Trained(), chosen)
+    assert loop.meter.spent("trials") == 50 == sum(r.counts for r in loop.study.records)
+    assert TrialState.RUNNING not in {t.state for t in stored(tmp_path)}
+
+
+def test_where_a_larger_budget_could_promote_nothing_no_checkpoint_is_kept(tmp_path):
+    """All the space is proposed, and nobody comes whom those that wait could be better than."""
+    executor = Trained()
+    loop = run_loop(tmp_path, executor, with_asha(page=THREE, budget="50trials", strategy="random"))
+    assert "exhausted" in loop.message
+    assert {t.state for t in stored(tmp_path) if t.user_attrs["state"] == "stopped"} == {TrialState.PRUNED}
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_who_is_given_up_at_a_rung_is_given_up_for_good(tmp_path):
+    executor = Trained()
+    with a_loop(tmp_path, executor, with_asha(budget="40trials", strategy="random")) as loop:
+        loop.halving.waiting = 5
+        loop.run()
+    states = Counter(t.state for t in stored(tmp_path) if t.user_attrs["state"] == "stopped")
+    assert states[TrialState.PRUNED] > 10
+    assert states[TrialState.WAITING] <= 10
+    assert len(list((tmp_path / "checkpoints").iterdir())) == states[TrialState.WAITING]
 
 
 def test_what_was_measured_is_kept_when_its_driver_is_killed(tmp_path):
@@ -637,7 +780,7 @@ def test_a_machine_lost_at_the_very_end_masks_no_error_and_begins_nothing(tmp_pa
     with pytest.raises(RunError, match="a worker cannot start"):
         run_loop(tmp_path, executor)
     assert len(executor.submitted) == 1
-    assert [trial.state for trial in stored(tmp_path)] == [optuna.trial.TrialState.RUNNING]
+    assert [trial.state for trial in stored(tmp_path)] == [TrialState.RUNNING]
 
 
 def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkeypatch):

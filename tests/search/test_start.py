@@ -18,6 +18,7 @@ from nas.search import start
 from nas.search.archive import open_archive
 from nas.search.budget import Meter
 from nas.search.config import SearchConfig
+from nas.search.halving import Halving
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
 from nas.search.settled import Settled
 from nas.search.start import resume
@@ -147,6 +148,26 @@ def test_a_run_goes_on_with_more_budget(copied):
     assert result.budget == [{"asked": 5, "spent": 5, "unit": "trials"}]
     assert Settled.read(copied).config.budget == "5trials"
     assert result.strategy == "surrogate"
+
+
+def test_a_larger_budget_trains_on_from_the_checkpoints_of_those_that_waited(tmp_path, data, page, monkeypatch):
+    words = {"early_stopping": "asha", "epochs": "3", "repeats": "0"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Halving, "promotable", lambda self: None)  # as where the budget ends before anybody could go on
+        quietly(config_of(data, page, tmp_path / "run", budget="4trials", **words))
+    waited = {int(row["trial"]): row for row in table(tmp_path / "run" / "trials.csv") if row["state"] == "stopped"}
+    assert {row["reason"] for row in waited.values()} == {"not promoted after 1 epoch"}
+    assert {int(path.stem) for path in (tmp_path / "run" / "checkpoints").iterdir()} == waited.keys()
+    result = quietly(config_of(data, page, tmp_path / "run", budget="5trials", **words))
+    assert result.budget[0]["spent"] == 5
+    with open_archive(str(tmp_path / "run")) as archive:
+        promoted = [r for r in archive.study.records if r.number in waited and r.state == "completed"]
+    assert promoted
+    for record in promoted:
+        row, curve = waited[record.number], record.attrs["curve"]
+        assert (len(curve), curve[0]) == (3, pytest.approx(float(row["val_accuracy"]), abs=1e-6))
+        assert record.attrs["train_s"] > float(row["train_s"])
+        assert record.attrs["seconds"] > float(row["seconds"])
 
 
 def test_a_moved_run_is_still_itself(copied, tmp_path):
