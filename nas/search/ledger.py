@@ -58,6 +58,10 @@ class Ledger:
         self.note(self.study.tell(record.number, state, metrics=metrics, reason=reason or None, attrs=attrs, for_now=for_now,
                                   metadata={"meter": self.meter.to_mapping()}))  # fmt: skip
 
+    def repeat(self, record: Record, original: Record) -> None:
+        """End a stored duplicate of what has ended; it costs nothing and counts as nothing."""
+        self.note(self.study.tell(record.number, "duplicate", duplicate_of=original.number))
+
     def note(self, record: Record) -> None:
         """The study holds a trial's end: count it, and write it where people look."""
         changed = self._count(record)

@@ -174,7 +174,8 @@ def settled(page: str = MANY, **words: Any) -> Settled:
 
 @contextmanager
 def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, clock: Clock | None = None,
-           view: Callable[[Status], None] = lambda status: None, rules: Mapping[str, Any] = {}):  # fmt: skip
+           view: Callable[[Status], None] = lambda status: None, rules: Mapping[str, Any] = {},
+           measurer: Executor | None = None):  # fmt: skip
     """A loop over a real journal in ``folder``; called again on the same folder it goes on."""
     chosen = chosen or settled()
     config = chosen.config
@@ -188,8 +189,8 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
         meter.remember(study.spent)
         sampler, _ = choose_strategy(config.strategy, chosen.space, budget, config.seed)
         ledger = Ledger(study, meter, run, chosen.plan.deploy)
-        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, plan=chosen.plan, payload=payload_of(chosen, run),
-                         view=view, rules=rules_of(chosen, **rules))  # fmt: skip
+        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=measurer, plan=chosen.plan,
+                         payload=payload_of(chosen, run), view=view, rules=rules_of(chosen, **rules))  # fmt: skip
 
 
 def run_loop(folder: Path, executor: Executor | None = None, chosen: Settled | None = None, **options: Any) -> SearchLoop:
