@@ -41,6 +41,7 @@ from nas.search.settled import Settled, check_same, size_words
 from nas.search.shares import Shares
 from nas.search.storage import hold, open_storage
 from nas.search.study import Record, SearchStudy
+from nas.search.tally import Tally, read_tally
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
@@ -89,7 +90,8 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     workers = config.workers or default_workers(config, device)
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
     seconds = time_left(budget, device, workers)
-    plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
+    with meter.holding(device):
+        plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
     if shares.final and plan.deploy.input != data.input_shape:
         raise UsageError("final trainings are at the deployed size, and the images have another",
                          expected=times(plan.deploy.input), got=times(data.input_shape),
@@ -154,7 +156,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                            got=settled.name,
                            hint="Choose another run=.")  # fmt: skip
         if not new:
-            meter = Meter.from_mapping(meter.budget, study.spent)
+            meter.remember(study.spent, read_tally(folder.tally))
         expected = expected_trials(meter.budget, plan, device, workers)
         sampler, reason = choose_strategy(config.strategy, space, meter.budget, config.seed, expected,
                                           known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
@@ -164,6 +166,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         model = model_here(config, measure_words(settled, folder), study.metadata.get(MEASURED_ON))
         # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
+        stack.enter_context(Tally(folder.tally, meter))
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
@@ -174,7 +177,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         apart = how is not None and measured_apart(config.target or device)
         measures_here = not model or model in device_models().values()
         if how is not None and "latency" in how["metrics"] and not apart and measures_here:
-            calibrate(how)
+            with meter.holding(how["target"]):
+                calibrate(how)
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
                          log=folder.log, say=say, carry=carried)  # fmt: skip
@@ -198,10 +202,10 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
-        with one_thread(device):
+        with one_thread(device), meter.holding(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
-        ledger.write_front(tested)
-        finals = tuple(read_finals(loop, settled, data))
+            ledger.write_front(tested)
+            finals = tuple(read_finals(loop, settled, data))
         ledger.save_checks()
         for remark in ledger.remarks:
             say(f"note: {remark}")

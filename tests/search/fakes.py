@@ -191,7 +191,8 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
     with open_storage(run.study) as storage:
         study = SearchStudy(storage, chosen.space, objectives, constraints, name="run")
         budget = parse_budget(config.budget)
-        meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
+        meter = Meter(budget, *([clock] if clock else []))
+        meter.remember(study.spent)
         sampler, _ = choose_strategy(config.strategy, chosen.space, budget, config.seed)
         ledger = Ledger(study, meter, run, chosen.plan.deploy)
         yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=measurer, plan=chosen.plan,
