@@ -184,6 +184,8 @@ class Meter:
         running = self._running.pop(trial)
         self._held[running.device].add(running.fraction, running.start, -1)
         self._await_no_more(running)
+        while self._untils and not self._untils[0][2].awaited:  # otherwise a budget of trials would keep them all
+            heapq.heappop(self._untils)
         seconds = running.fraction * (self._clock() - running.start)
         self._before[running.device] += seconds
         return seconds
