@@ -284,7 +284,7 @@ class _Replay(JournalStorageReplayResult):
     def _apply_create_trial(self, log: dict[str, Any]) -> None:
         known = {sys.intern(name): self._distribution(text) for name, text in log.pop("distributions", {}).items()}
         same = self._sets.setdefault(tuple(known), known)
-        params = {name: known[name].to_external_repr(value) for name, value in log.pop("params", {}).items()}
+        params = {sys.intern(name): known[name].to_external_repr(value) for name, value in log.pop("params", {}).items()}
         before = len(self._trials)
         super()._apply_create_trial(log)
         if len(self._trials) > before:

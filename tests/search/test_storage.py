@@ -202,11 +202,12 @@ def test_equal_distributions_of_trials_are_one_object(journal):
     with open_storage(journal) as storage:
         for distribution in (known, known, other):
             storage.optuna.create_new_trial(0, optuna.trial.create_trial(
-                value=1.0, params={"x": "a"}, distributions={"x": distribution}))  # fmt: skip
+                value=1.0, params={"network.x": "a"}, distributions={"network.x": distribution}))  # fmt: skip
     with open_storage(journal) as storage:
         first, second, third = storage.optuna.get_all_trials(0, deepcopy=False)
     assert first.distributions is second.distributions
-    assert third.distributions == {"x": other}
+    assert all(a is b for a, b in zip(first.params, second.params, strict=True))
+    assert third.distributions == {"network.x": other}
     plain = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     assert plain.get_all_trials(0) == [first, second, third]
 
