@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from nas.ops import Shape
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """An operation on known shapes: its constructor's arguments, its output's shape, and what it costs."""
 
     op: str
@@ -18,6 +20,11 @@ class Call(NamedTuple):
     shape: Shape
     num_params: int
     macs: int
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal operations, arguments and output shapes."""
+        return blake2b(f"{self.op} {sorted(self.kwargs.items())} {self.shape}".encode(), digest_size=16).digest()
 
 
 class Node(NamedTuple):

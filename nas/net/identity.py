@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from itertools import chain
-from typing import NamedTuple
 
 from nas.net.graph import Call, Graph
 from nas.net.steps import channels_of
@@ -19,115 +18,124 @@ from nas.ops import find
 _RANDOM = frozenset({"dropout", "drop_path"})
 """Weightless operations that still differ from one another: each draws for itself."""
 
+_OUTPUT = bytes(16)
+"""What reads the last step, as long as a hash."""
 
-class _Step(NamedTuple):
-    call: Call
-    sources: tuple[int, ...]
-    ordered: bool = True
-    """Whether the order of the sources matters."""
+Sources = list[tuple[int, ...]]
+"""Of each step, the steps that it reads."""
 
 
 def identity(graph: Graph) -> str:
     """32 hexadecimal digits that are equal for equal networks."""
-    steps, output = _flatten(graph)
-    steps, output = _add_up(steps, output)
-    steps, output = _merge(_loosen(steps, output), output)
-    past: list[str] = []
-    for call, sources, ordered in steps:
-        before = [past[source] for source in sources]
-        words = (call.op, str(sorted(call.kwargs.items())), str(call.shape))
-        past.append(_hash(*words, *(before if ordered else sorted(before))))
-    future: list[list[str]] = [[] for _ in steps]
-    future[output].append("output")
-    lines: list[str] = []
-    for index in reversed(range(len(steps))):
+    calls, sources, output = _add_up(*_flatten(graph))
+    past, reads, output = _past(calls, sources, _ordered(calls, sources, output), output)
+    future: list[list[bytes]] = [[] for _ in past]
+    future[output].append(_OUTPUT)
+    lines: list[bytes] = []
+    for index in reversed(range(len(past))):
         line = _hash(past[index], *sorted(future[index]))
         lines.append(line)
-        for source in steps[index].sources:
+        for source in reads[index]:
             future[source].append(line)
-    return _hash(*sorted(lines))
+    return _hash(*sorted(lines)).hex()
 
 
-def _hash(*parts: str) -> str:
-    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+def _hash(*parts: bytes) -> bytes:
+    """16 bytes of parts that have 16 each."""
+    return blake2b(b"".join(parts), digest_size=16).digest()
 
 
-def _flatten(graph: Graph) -> tuple[list[_Step], int]:
+def _flatten(graph: Graph) -> tuple[list[Call], Sources, int]:
     """All operations with the cells opened, by index; the network's inputs come first, as calls of no cost."""
-    steps = [_Step(Call("identity", {"input": i}, shape, 0, 0), ()) for i, (_, shape) in enumerate(graph.inputs)]
-    # An auxiliary head changes the training, so it is one of the steps, though the output does not depend on it.
-
-    def visit(graph: Graph, places: dict[str, int]) -> int:
-        for node in graph.all_nodes:
-            sources = tuple(places[name] for name in node.inputs)
-            if isinstance(node.target, Graph):
-                names = [name for name, _ in node.target.inputs]
-                places[node.name] = visit(node.target, dict(zip(names, sources, strict=True)))
-            else:
-                places[node.name] = len(steps)
-                steps.append(_Step(node.target, sources))
-        return places[graph.output]
-
-    return steps, visit(graph, {name: i for i, (name, _) in enumerate(graph.inputs)})
+    calls = [Call("identity", {"input": i}, shape, 0, 0) for i, (_, shape) in enumerate(graph.inputs)]
+    sources: Sources = [() for _ in calls]
+    return calls, sources, _open(graph, {name: i for i, (name, _) in enumerate(graph.inputs)}, calls, sources)
 
 
-def _add_up(steps: list[_Step], output: int) -> tuple[list[_Step], int]:
+def _open(graph: Graph, places: dict[str, int], calls: list[Call], sources: Sources) -> int:
+    """Append a graph's operations, whose inputs are at ``places``; where its output is.
+
+    An auxiliary head changes the training, so it is one of the steps, though the output does not depend on it.
+    """
+    for name, target, inputs in graph.all_nodes:
+        read = tuple([places[source] for source in inputs])
+        if isinstance(target, Call):
+            places[name] = len(calls)
+            calls.append(target)
+            sources.append(read)
+        else:
+            inside = dict(zip([known for known, _ in target.inputs], read, strict=True))
+            places[name] = _open(target, inside, calls, sources)
+    return places[graph.output]
+
+
+def _add_up(calls: list[Call], sources: Sources, output: int) -> tuple[list[Call], Sources, int]:
     """Sums of sums as one sum, where nothing else reads the inner one."""
-    readers: list[list[int]] = [[] for _ in steps]
-    for index, step in enumerate(steps):
-        for source in step.sources:
-            readers[source].append(index)
-    places: list[tuple[int, ...]] = []
-    summed: list[_Step] = []
-    for index, (step, read) in enumerate(zip(steps, readers, strict=True)):
-        sources = tuple(chain.from_iterable(places[source] for source in step.sources))
-        inner = len(read) == 1 and index != output and step.call.op == "add" == steps[read[0]].call.op
-        places.append(sources if inner else (len(summed),))
-        if not inner:
-            summed.append(step._replace(sources=sources))
-    return summed, places[output][0]
+    readers: dict[int, list[int]] = {index: [] for index, call in enumerate(calls) if call.op == "add"}
+    for index, read in enumerate(sources):
+        for source in read:
+            if source in readers:
+                readers[source].append(index)
+    inner = {index for index, read in readers.items() if index != output and len(read) == 1 and read[0] in readers}
+    if not inner:
+        return calls, sources, output
+    places: Sources = []
+    kept: list[Call] = []
+    summed: Sources = []
+    for index, (call, old) in enumerate(zip(calls, sources, strict=True)):
+        read = tuple(chain.from_iterable(places[source] for source in old))
+        places.append(read if index in inner else (len(kept),))
+        if index not in inner:
+            kept.append(call)
+            summed.append(read)
+    return kept, summed, places[output][0]
 
 
-def _loosen(steps: list[_Step], output: int) -> list[_Step]:
-    """Mark the steps whose sources may be swapped: sums, and concatenations whose order shows nowhere."""
+def _ordered(calls: list[Call], sources: Sources, output: int) -> list[bool]:
+    """Of each step, whether the order of its sources matters: not in sums, nor in concatenations whose order shows nowhere."""
     shows = {output}
-    loose = list(steps)
-    for index in reversed(range(len(steps))):
-        step, spec = steps[index], find(steps[index].call.op)
+    ordered = [True] * len(calls)
+    for index in reversed(range(len(calls))):
+        call = calls[index]
+        spec, joins = find(call.op), call.op == "concat"
         if spec.commutative:
-            loose[index] = step._replace(ordered=step.call.op == "concat" and index in shows)
-        passes_on = step.call.op == "concat" or spec.inputs == 1
-        if not passes_on or _knows_places(step, spec.ordered) or (index in shows and not _mixes(step, steps)):
-            shows.update(step.sources)
-    return loose
+            ordered[index] = joins and index in shows
+        passes_on = joins or spec.inputs == 1
+        if not passes_on or _knows_places(call, spec.ordered) or (index in shows and not _mixes(call, sources[index], calls)):
+            shows.update(sources[index])
+    return ordered
 
 
-def _knows_places(step: _Step, ordered: bool) -> bool:
+def _knows_places(call: Call, ordered: bool) -> bool:
     """Whether channels are not alike to the operation: it groups or shuffles them."""
-    groups = step.call.kwargs.get("groups")
-    return ordered and (groups is None or groups not in (1, step.call.kwargs.get("in_channels")))
-
-
-def _mixes(step: _Step, steps: list[_Step]) -> bool:
-    """Whether every output channel weighs all input channels, so that their order drowns in its weights."""
-    if len(step.sources) != 1 or step.call.num_params == 0 or step.call.kwargs.get("groups", 1) != 1:
+    if not ordered:
         return False
-    return channels_of(step.call.shape) != channels_of(steps[step.sources[0]].call.shape)
+    groups = call.kwargs.get("groups")
+    return groups is None or groups not in (1, call.kwargs.get("in_channels"))
 
 
-def _merge(steps: list[_Step], output: int) -> tuple[list[_Step], int]:
-    """The steps, where the same weightless operation on the same sources is one step."""
+def _mixes(call: Call, read: tuple[int, ...], calls: list[Call]) -> bool:
+    """Whether every output channel weighs all input channels, so that their order drowns in its weights."""
+    if len(read) != 1 or call.num_params == 0 or call.kwargs.get("groups", 1) != 1:
+        return False
+    return channels_of(call.shape) != channels_of(calls[read[0]].shape)
+
+
+def _past(calls: list[Call], sources: Sources, ordered: list[bool], output: int) -> tuple[list[bytes], list[list[int]], int]:
+    """A hash of each step and of all before it, and the steps it reads. The same weightless operation on the same sources is
+    one step."""
     places: list[int] = []
-    known: dict[tuple[object, ...], int] = {}
-    merged: list[_Step] = []
-    for call, old, ordered in steps:
-        sources = tuple(places[source] for source in old)
-        same = call.num_params == 0 and call.op not in _RANDOM
-        place = len(merged)
-        if same:
-            key = (call.op, str(sorted(call.kwargs.items())), sources if ordered else tuple(sorted(sources)))
-            place = known.setdefault(key, place)
-        if place == len(merged):
-            merged.append(_Step(call, sources, ordered))
+    known: dict[tuple[bytes, tuple[int, ...]], int] = {}
+    past: list[bytes] = []
+    reads: list[list[int]] = []
+    for call, old, in_order in zip(calls, sources, ordered, strict=True):
+        read = [places[source] for source in old]
+        place = len(past)
+        if call.num_params == 0 and call.op not in _RANDOM:
+            place = known.setdefault((call.digest, tuple(read if in_order else sorted(read))), place)
         places.append(place)
-    return merged, places[output]
+        if place == len(past):
+            before = [past[source] for source in read]
+            past.append(_hash(call.digest, *(before if in_order else sorted(before))))
+            reads.append(read)
+    return past, reads, places[output]

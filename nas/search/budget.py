@@ -206,6 +206,8 @@ class Meter:
         """The trial lets go of its device, for now or for good. The device seconds that it held it."""
         running = self._running.pop(trial)
         self._await_no_more(running)
+        while self._untils and not self._untils[0][2].awaited:  # otherwise a budget of trials would keep them all
+            heapq.heappop(self._untils)
         with self._lock:
             self._held[running.device].add(running.fraction, running.start, -1)
             seconds = running.fraction * (self._clock() - running.start)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.net.graph import Size
-from nas.search.objectives import ALWAYS, METRICS, Constraint, Objective, dominates, further
+from nas.search.objectives import ALWAYS, METRICS, Constraint, Objective, below, further
 from nas.search.run import FRONT_COLUMNS, RunFolder
 from nas.search.study import Record
 from nas.space.search_space import Architecture, SearchSpace
@@ -41,17 +41,13 @@ class Checks:
 
 
 class Front:
-    """Completed trials within all limits that no other dominates."""
+    """Completed trials within all limits that no other dominates: ``members``, the best first."""
 
     def __init__(self, folder: RunFolder, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> None:
         self.folder, self.objectives, self.constraints = folder, tuple(objectives), tuple(constraints)
-        self._members: list[Record] = []
+        self.members: tuple[Record, ...] = ()
         self.checks = Checks()
-
-    @property
-    def members(self) -> tuple[Record, ...]:
-        """The best first."""
-        return tuple(sorted_front(self._members, self.objectives))
+        self._losses: dict[int, list[float]] = {}  # of the members, by trial
 
     @property
     def kept(self) -> tuple[Record, ...]:
@@ -61,23 +57,26 @@ class Front:
     @property
     def best(self) -> Record | None:
         """The best member: see :func:`best_of`."""
-        return best_of(self._members, self.objectives, self.checks, self.constraints)
+        return best_of(self.members, self.objectives, self.checks, self.constraints)
 
     @property
     def ties(self) -> dict[int, list[int]]:
         """Of each member the others that may dominate it within their errors."""
-        return ties(self._members, self.objectives, self.checks)
+        return ties(self.members, self.objectives, self.checks)
 
     def add(self, record: Record) -> bool:
         """Take a completed trial in, unless it is dominated; whether it was taken. The others' weights are deleted."""
+        losses = [objective.loss(record.metrics) for objective in self.objectives]
         feasible = all(c.violation(record.metrics) <= 0 for c in self.constraints if c.metric in record.metrics)
-        if not feasible or any(dominates(m.metrics, record.metrics, self.objectives) for m in self._members):
+        if not feasible or any(below(known, losses) for known in self._losses.values()):
             self.folder.drop_weights(record.number)
             return False
-        for other in [m for m in self._members if dominates(record.metrics, m.metrics, self.objectives)]:
-            self._members.remove(other)
-            self.folder.drop_weights(other.number)
-        self._members.append(record)
+        for number in [number for number, known in self._losses.items() if below(losses, known)]:
+            del self._losses[number]
+            self.folder.drop_weights(number)
+        self._losses[record.number] = losses
+        kept = [member for member in self.members if member.number in self._losses]
+        self.members = tuple(sorted_front([*kept, record], self.objectives))
         return True
 
     def write(self, space: SearchSpace, size: Size, tested: Mapping[int, float | None] | None = None) -> None:

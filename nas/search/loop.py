@@ -269,7 +269,7 @@ class SearchLoop:
         """At a rung: wait for a promotion, which may come at once."""
         judged = {**candidate.metrics, "accuracy": learnt(candidate.details["train_loss"])}
         rungs = {**candidate.record.attrs.get("rungs", {}), str(candidate.trained): judged["accuracy"]}
-        self.study.note(candidate.number, rungs=rungs, known=candidate.metrics, seconds=round(candidate.seconds, 3),
+        self.study.note(candidate.number, rungs=rungs, known=dict(candidate.metrics), seconds=round(candidate.seconds, 3),
                         work_s=round(candidate.work_s, 3))  # fmt: skip
         if len(rungs) == 1:
             self.durations.append(candidate.work_s)

@@ -16,7 +16,7 @@ from nas.search.metrics import METRICS, Direction, Metric, Metrics, metric
 from nas.space.spec import Spec
 
 __all__ = [
-    "ALWAYS", "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "dominates", "front", "further",
+    "ALWAYS", "METRICS", "Constraint", "Direction", "Metric", "Metrics", "Objective", "below", "dominates", "front", "further",
     "judged_by", "metric", "nondominated", "parse_constraint", "parse_objective", "parse_objectives",
 ]  # fmt: skip
 
@@ -148,7 +148,12 @@ def further(objectives: Iterable[Objective], constraints: Iterable[Constraint]) 
 
 def dominates(a: Metrics, b: Metrics, objectives: Sequence[Objective]) -> bool:
     """Whether ``a`` is at least as good as ``b`` in every objective and better in one."""
-    pairs = [(objective.loss(a), objective.loss(b)) for objective in objectives]
+    return below([objective.loss(a) for objective in objectives], [objective.loss(b) for objective in objectives])
+
+
+def below(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether no number of ``a`` is above its counterpart in ``b``, and one is below it."""
+    pairs = list(zip(a, b, strict=True))
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,17 +162,25 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     return record if isinstance(record, dict) and "op_code" in record else None
 
+
+_TEXT = json.JSONEncoder(separators=(",", ":"))
+
 # A journal has no lock of its own around an append: the driver's lock is held already. Both locks of Optuna are files that a
 # killed process leaves behind, and the next append then waits 30 s for them. A dashboard that writes a note meanwhile does no
 # harm: a line is appended in a single write.
 
 
 class _Journal(BaseJournalBackend):
-    """A journal file whose appends can be held back and then written together; it remembers where its reading ended."""
+    """A journal file whose appends can be held back and then written together; it remembers where its reading ended.
+
+    What it has appended it gives back as it was given, not read and parsed again: that is quicker, and the trials in memory
+    share their values with whoever stored them. So nothing that was stored may be changed afterwards.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0, 0  # records, bytes
+        self._own: deque[tuple[dict[str, Any], int]] = deque()  # with its bytes, what was appended behind those since
         self._synced = -math.inf
         self._waiting: list[dict[str, Any]] | None = None
         if not path.exists():
@@ -190,7 +199,17 @@ class _Journal(BaseJournalBackend):
                 self._append(waiting)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        number, place = self._read if self._read[0] <= log_number_from else (0, 0)
+        if self._waiting is not None:
+            return  # in the middle of a batch, of which nothing is written
+        if self._read[0] > log_number_from:
+            self._read = 0, 0
+            self._own.clear()
+        number, place = self._read
+        while self._own:
+            own, size = self._own.popleft()
+            self._read = number, place = number + 1, place + size
+            if number > log_number_from:
+                yield own
         if self._path.stat().st_size == place:
             return  # asked before every look at a study
         with self._path.open("rb") as file:
@@ -216,18 +235,22 @@ class _Journal(BaseJournalBackend):
 
     def _append(self, logs: list[dict[str, Any]]) -> None:
         """All of them or none: a part would spoil what is appended after it."""
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        lines = [f"{_TEXT.encode(log)}\n".encode() for log in logs]
+        data = b"".join(lines)
         try:
             with self._path.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    _write(file, text.encode())
+                    _write(file, data)
                     if time.monotonic() - self._synced >= SYNC_EVERY_S:
                         os.fsync(file.fileno())
                         self._synced = time.monotonic()
                 except OSError:
                     file.truncate(size)
                     raise
+                # Behind what another program has appended meanwhile, it is read from the file like that.
+                if file.tell() - len(data) == self._read[1] + sum(length for _, length in self._own):
+                    self._own.extend(zip(logs, map(len, lines), strict=True))
         except OSError as error:
             hint = "Make room; then the same command goes on where the search stopped."
             raise RunError(f"the journal cannot be written: {error.strerror}", where=str(self._path), hint=hint) from error
@@ -256,18 +279,23 @@ class _Replay(JournalStorageReplayResult):
     def __init__(self, worker_id_prefix: str) -> None:
         super().__init__(worker_id_prefix)
         self._known: dict[str, BaseDistribution] = {}
+        self._sets: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
 
     def _apply_create_trial(self, log: dict[str, Any]) -> None:
         known = {sys.intern(name): self._distribution(text) for name, text in log.pop("distributions", {}).items()}
-        params = {name: known[name].to_external_repr(value) for name, value in log.pop("params", {}).items()}
-        attrs = log.get("user_attrs", {})
-        if attrs.get("decisions") == params:
-            attrs["decisions"] = params
+        same = self._sets.setdefault(tuple(known), known)
+        params = {sys.intern(name): known[name].to_external_repr(value) for name, value in log.pop("params", {}).items()}
         before = len(self._trials)
         super()._apply_create_trial(log)
         if len(self._trials) > before:
             trial = self._trials[before]
-            trial.params, trial.distributions = params, known
+            trial.params, trial.distributions = params, same if same == known else known
+
+    def _apply_set_trial_user_attr(self, log: dict[str, Any]) -> None:
+        """In place: Optuna copies the trial for every attribute."""
+        if self._trial_exists_and_updatable(log["trial_id"], log):
+            known = self._trials[log["trial_id"]].user_attrs
+            known.update((sys.intern(name), value) for name, value in log["user_attr"].items())
 
     def _distribution(self, text: str) -> BaseDistribution:
         if text not in self._known:

@@ -41,7 +41,7 @@ _STORED = {
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "completed", TrialState.FAIL: "failed", TrialState.PRUNED: "stopped",
 }  # fmt: skip
-_OWN = ("decisions", "identity", "metrics", "state", "seed", "reason", "duplicate_of")
+_OWN = ("identity", "metrics", "state", "seed", "reason", "duplicate_of")
 _CONSTRAINT_KEY = "constraints:"
 """Optuna's prefix for what ``trial.set_constraint`` stores."""
 
@@ -340,14 +340,16 @@ class SearchStudy:
         stopped_for_now = trial.state == TrialState.WAITING and own.get("state") == "stopped"
         if not trial.state.is_finished() and not stopped_for_now:
             # The state is the last word of an ending: without it, what was written of the ending does not count.
-            own = {key: own[key] for key in ("decisions", "identity", "seed") if key in own} | {"state": "running"}
+            own = {key: own[key] for key in ("identity", "seed") if key in own} | {"state": "running"}
         elif own.get("state", "running") == "running":
             own["state"] = _STATES[trial.state]
-        own.setdefault("decisions", {key: label for key, label in trial.params.items() if key in self._distributions})
         if trial.values is not None:
             names = (objective.name for objective in self.objectives)
             own.setdefault("metrics", dict(zip(names, trial.values, strict=True)))
-        return Record(number=trial.number, attrs=attrs, **own)
+        decisions = trial.params
+        if not decisions.keys() <= self._distributions.keys():
+            decisions = {key: label for key, label in decisions.items() if key in self._distributions}
+        return Record(number=trial.number, decisions=decisions, attrs=attrs, **own)
 
 
 def _user_attrs(record: Record) -> dict[str, Any]:

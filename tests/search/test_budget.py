@@ -219,3 +219,13 @@ def test_a_budget_is_extended_or_replaced(old, new, both):
             extended(old, new)
     else:
         assert extended(old, new) == both
+
+
+def test_a_meter_holds_no_more_than_is_in_flight():
+    clock = Clock()
+    meter = Meter(parse_budget("1000trials"), clock)
+    for trial in range(100):
+        meter.begin(trial, "cpu", expected=60.0)
+        clock.now += 1.0
+        meter.end(trial)
+    assert not meter._untils

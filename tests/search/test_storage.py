@@ -198,14 +198,31 @@ def test_the_disk_is_waited_for_now_and_then_and_what_is_written_is_there_at_onc
 
 def test_equal_distributions_of_trials_are_one_object(journal):
     known = optuna.distributions.CategoricalDistribution(("a", "b"))
-    trial = optuna.trial.create_trial(value=1.0, params={"x": "a"}, distributions={"x": known},
-                                      user_attrs={"decisions": {"x": "a"}})
+    other = optuna.distributions.CategoricalDistribution(("a", "c"))
     with open_storage(journal) as storage:
-        for _ in range(2):
-            storage.optuna.create_new_trial(0, trial)
+        for distribution in (known, known, other):
+            storage.optuna.create_new_trial(0, optuna.trial.create_trial(
+                value=1.0, params={"network.x": "a"}, distributions={"network.x": distribution}))  # fmt: skip
     with open_storage(journal) as storage:
-        first, second = storage.optuna.get_all_trials(0, deepcopy=False)
-    assert first.distributions["x"] is second.distributions["x"]
-    assert first.params is first.user_attrs["decisions"]
+        first, second, third = storage.optuna.get_all_trials(0, deepcopy=False)
+    assert first.distributions is second.distributions
+    assert all(a is b for a, b in zip(first.params, second.params, strict=True))
+    assert third.distributions == {"network.x": other}
     plain = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    assert plain.get_all_trials(0) == [first, second]
+    assert plain.get_all_trials(0) == [first, second, third]
+
+
+def test_the_driver_keeps_what_it_stored_and_reads_what_others_store_between(journal):
+    value = [1.0, 2.0]
+    with open_storage(journal) as storage:
+        storage.optuna.set_study_user_attr(0, "mine", value)
+        assert storage.optuna.get_study_user_attrs(0)["mine"] is value
+        plain = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        plain.set_study_user_attr(0, "note", "hello")
+        storage.optuna.set_study_user_attr(0, "mine", 3)
+        plain.set_study_user_attr(0, "note", "goodbye")
+        with storage.batch():
+            storage.optuna.set_study_user_attr(0, "mine", 4)
+            storage.optuna.set_study_user_attr(0, "more", 5)
+        seen = storage.optuna.get_study_user_attrs(0)
+    assert seen == attrs(journal) == {"a": 1, "b": ["x", 2], "mine": 4, "note": "goodbye", "more": 5}

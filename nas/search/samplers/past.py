@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterable, Mapping
+from bisect import insort
+from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
 
 import numpy as np
 from optuna import Study
@@ -26,9 +29,37 @@ def before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 def completed(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Completed trials as they ended. A trial that ends later comes later: what was learnt from the first n stays so."""
-    ended = [(trial.datetime_complete, trial.number, trial) for trial in trials
-             if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None]  # fmt: skip
-    return [trial for _, _, trial in sorted(ended, key=lambda item: item[:2])]
+    ended = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None)
+    return sorted(ended, key=_when)
+
+
+class Completed:
+    """:func:`completed` of a study that grows, without looking through all of it again: finished trials do not change."""
+
+    def __init__(self) -> None:
+        self._completed: list[FrozenTrial] = []
+        self._open: list[int] = []
+        self._seen = 0
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those of all of a study's trials, each at its number. The list is not to be changed."""
+        last = self._completed[-1:]
+        if self._seen > len(trials) or any(not same(trial, trials[trial.number]) for trial in last):
+            self._completed, self._open, self._seen = [], [], 0  # another study
+        still = []
+        for number in chain(self._open, range(self._seen, len(trials))):
+            trial = trials[number]
+            if not trial.state.is_finished():
+                still.append(number)
+            elif trial.state == TrialState.COMPLETE and trial.datetime_complete is not None:
+                insort(self._completed, trial, key=_when)
+        self._open, self._seen = still, len(trials)
+        return self._completed
+
+
+def _when(trial: FrozenTrial) -> tuple[datetime, int]:
+    assert trial.datetime_complete is not None
+    return trial.datetime_complete, trial.number
 
 
 def split(trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], int]:

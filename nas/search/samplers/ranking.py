@@ -68,14 +68,15 @@ def _ranks_of_two(table: np.ndarray) -> np.ndarray:
 def crowding(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """The distance of each row's neighbours in its front, summed over objectives; infinite at an end of one."""
     distance = np.zeros(len(table))
-    for level in np.unique(rank):
-        rows = np.flatnonzero(rank == level)
-        for column in table[rows].T:
-            along = np.argsort(column, kind="stable")
-            width = column[along[-1]] - column[along[0]]
-            distance[rows[along[[0, -1]]]] = np.inf
-            if width > 0:
-                distance[rows[along[1:-1]]] += (column[along[2:]] - column[along[:-2]]) / width
+    for column in table.T:
+        along = np.lexsort((column, rank))  # front after front
+        values, fronts = column[along], rank[along]
+        first, last = np.diff(fronts, prepend=-1) != 0, np.diff(fronts, append=-1) != 0
+        front = np.cumsum(first) - 1
+        width = (values[last] - values[first])[front]
+        inner = np.flatnonzero(~first & ~last & (width > 0))
+        distance[along[first | last]] = np.inf
+        distance[along[inner]] += (values[inner + 1] - values[inner - 1]) / width[inner]
     return distance
 
 

@@ -7,7 +7,6 @@ mutated; the child comes in, the oldest goes out. What differs here:
 - a mutation re-draws one active decision of any kind to another label, chosen evenly among all active decisions, and
   draws the decisions that become active by it. The paper first chooses a cell, a block and one of its two inputs or
   operations, and leaves the architecture as it is with probability 0.05: that would be trained twice;
-- a training that outlasts RECENT later ones is no member;
 - constraints: feasible before infeasible, then the less broken;
 - with several objectives the tournament goes by non-dominated rank and then crowding (Deb et al. 2002).
 
@@ -19,21 +18,17 @@ completed. Two children in flight may name the same one: the population is then 
 from __future__ import annotations
 
 import random
-from itertools import islice
 
 from optuna import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas.errors import UsageError
 from nas.search.samplers.base import SpaceSampler
-from nas.search.samplers.past import completed
+from nas.search.samplers.past import Completed
 from nas.search.samplers.ranking import order
 from nas.search.vary import redraw
 from nas.space.decide import Decisions
 from nas.space.search_space import SearchSpace
-
-RECENT = 5000
-"""The population is looked for among so many completed trials of the highest numbers."""
 
 REMOVED = "evolution:removed"
 """Attribute of a child: the number of the trial that it takes out of the population."""
@@ -56,6 +51,7 @@ class RegularizedEvolutionSampler(SpaceSampler):
             raise UsageError("regularized evolution needs a population and a sample", expected="1 or more",
                              got=f"population={population}, sample={sample}")  # fmt: skip
         self.population, self.sample, self.aging = population, sample, aging
+        self._completed = Completed()
 
     def propose(self, study: Study, trial: FrozenTrial, rng: random.Random) -> Decisions:
         known = self.living(study, trial)
@@ -69,12 +65,11 @@ class RegularizedEvolutionSampler(SpaceSampler):
 
     def living(self, study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
         """The population, youngest first."""
-        past = (past for past in reversed(study.get_trials(deepcopy=False)) if past.state == TrialState.COMPLETE)
-        born = completed(islice((past for past in past if past.number != trial.number), RECENT if self.aging else None))[::-1]
+        born = self._completed(study.get_trials(deepcopy=False))
         if self.aging:
-            return born[: self.population]
+            return born[: -self.population - 1 : -1]
         removed = {past.system_attrs[REMOVED] for past in born if REMOVED in past.system_attrs}
-        return [past for past in born if past.number not in removed]
+        return [past for past in reversed(born) if past.number not in removed]
 
     def ranked(self, study: Study, known: list[FrozenTrial], drawn: list[FrozenTrial]) -> list[FrozenTrial]:
         """Those drawn, the best first. Rank and crowding are those within the whole population."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from typing import Any
 
 from optuna import Study
@@ -12,9 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class _View:
-    """A storage that answers for one study's trials and keeps what is written to ``draft``; the rest is passed on."""
+    """A storage that answers for one study's trials and keeps what is written to ``draft``; the rest is passed on.
 
-    def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial] | None, draft: FrozenTrial) -> None:
+    Who asks for no copies gets ``trials`` itself: a copy of a long list, too, takes its time.
+    """
+
+    def __init__(self, storage: BaseStorage, trials: list[FrozenTrial] | None, draft: FrozenTrial) -> None:
         self._storage, self._trials, self._draft = storage, trials, draft
 
     def get_all_trials(
@@ -22,7 +25,7 @@ class _View:
     ) -> list[FrozenTrial]:
         if self._trials is None:
             return self._storage.get_all_trials(study_id, deepcopy, states)
-        trials = list(self._trials) if states is None else [trial for trial in self._trials if trial.state in states]
+        trials = self._trials if states is None else [trial for trial in self._trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -41,7 +44,7 @@ class _View:
         return getattr(self._storage, name)
 
 
-def view(study: Study, draft: FrozenTrial, trials: Sequence[FrozenTrial] | None = None) -> Study:
+def view(study: Study, draft: FrozenTrial, trials: list[FrozenTrial] | None = None) -> Study:
     """The study with ``trials`` for its own (None: its own). What a sampler writes to ``draft`` stays in ``draft``."""
     seen = copy.copy(study)
     storage: Any = _View(study._storage, trials, draft)
