@@ -17,7 +17,7 @@ from pathlib import Path
 from nas.search.budget import Kind, Meter
 from nas.search.run import refusal
 
-EVERY_S = 0.1
+EVERY_S = 0.05
 """Seconds between two writings: what a killed driver forgets of each worker at most. They take half a percent of a core."""
 
 KINDS: tuple[Kind, ...] = ("wall", "cpu", "gpu")
