@@ -12,15 +12,15 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 from nas.errors import NasError
-from nas.measure.foresight import HISTORY, Foresight
 from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, FailureKind, Finished, Job, Progress, Started
-from nas.search.halving import Halving, hopeless, learnt
+from nas.search.halving import Halving, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.ledger import Ledger
+from nas.search.outlook import Outlook
 from nas.search.planner import Plan
 from nas.search.shares import Shares
 from nas.search.study import UNFINISHED, Draft, Record, State
@@ -30,6 +30,10 @@ from nas.space.unparse import to_page
 UNPRODUCTIVE = 300
 """Proposals in a row that lead to no training (duplicates, over a limit), or candidates in a row that fail or turn out
 to be over a limit, after which the search ends."""
+
+SPARED = "spared"
+"""Attribute of a stopped trial that is surely dominated. It counts for nothing: the baseline's share is one of the others, and
+may draw, and train, the same network."""
 
 REFUSED = 10
 """Measurements in a row that were refused, after which the search ends: the device is too busy."""
@@ -53,14 +57,14 @@ HANG_S, HANG_EPOCHS = 600.0, 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`; ``foresight``
-    spares measurements of what is surely over a limit."""
+    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`; ``outlook``
+    spares what is surely over a limit or surely dominated."""
 
     shares: Shares = field(default_factory=Shares)
     random: BaseSampler | None = None
     halving: Halving | None = None
     timeout: float | None = None
-    foresight: Foresight | None = None
+    outlook: Outlook | None = None
 
 
 class SearchLoop:
@@ -82,20 +86,20 @@ class SearchLoop:
         self.again: deque[Candidate] = deque()
         self.durations: deque[float] = deque(maxlen=30)
         self.size, self.proposed = self.study.space.size(), set[int]()
-        self.begun = self.unproductive = self.fruitless = self.refused = 0
+        self.begun = self.drawn = self.unproductive = self.fruitless = self.refused = 0
         self.message = self.doing = self.detail = ""
         self.interrupted = False
         self._shown = -math.inf
         for record in self.study.records:
-            self.begun += record.state != "duplicate"
+            if record.state != "duplicate" and SPARED not in record.attrs:
+                self._count_begun(record.attrs)
             if not record.unfinished:
                 self.proposed.add(_key(record.decisions))
             if record.state == "completed" and self.halving is None:
                 self.durations.append(record.attrs.get("work_s", record.attrs["seconds"]))
             self._recall(record)
-        if self.rules.foresight:
-            for record in [r for r in self.study.records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
-                self.rules.foresight.add(self._candidate(record).graph, record.metrics["latency"])
+        if self.rules.outlook:
+            self.rules.outlook.recall(self.study.records, lambda record: self._candidate(record).graph)
         self.retry = [n for n in self.study.left_running if n not in self.open]
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -158,7 +162,7 @@ class SearchLoop:
         if len(self.proposed) >= self.size:
             return f"the space is exhausted: all its {self.size} architectures have been proposed"
         if self.unproductive >= UNPRODUCTIVE:
-            return f"ended early: the last {UNPRODUCTIVE} proposals were duplicates or over a limit"
+            return f"ended early: the last {UNPRODUCTIVE} proposals were duplicates, over a limit or surely dominated"
         if self.fruitless >= UNPRODUCTIVE:
             return f"ended early: the last {UNPRODUCTIVE} candidates failed or were over a limit"
         if self.refused >= REFUSED:
@@ -219,12 +223,14 @@ class SearchLoop:
 
     def _propose(self) -> None:
         """One proposal: of the strategy, or of random search for the baseline's share."""
-        share = self.rules.shares.baseline
-        baseline = self.rules.random is not None and int((self.begun + 1) * share) > int(self.begun * share)
-        if baseline and self.rules.random is not None:
+        if self.rules.random is not None and self.drawn < int((self.begun + 1) * self.rules.shares.baseline):
             self._admit(self.study.draft(self.rules.random), {"phase": "baseline"})
         else:
             self._admit(self.study.draft(self.sampler), {})
+
+    def _count_begun(self, attrs: Mapping[str, Any]) -> None:
+        self.begun += 1
+        self.drawn += attrs.get("phase") == "baseline"
 
     def _try_again(self, record: Record) -> None:
         """A trial that a killed driver left running: evaluated once more under its number, failed the second time."""
@@ -251,7 +257,7 @@ class SearchLoop:
                 lower(draft.architecture, self.plan.proxy)
         except NasError as error:
             self.meter.count()
-            self.begun += 1
+            self._count_begun(attrs)
             return self.ledger.note(self.study.add(draft, "failed", reason=str(error), attrs=attrs))
         name, seed = identity(graph), self.payload["seed"]
         if (twin := self.study.find(name)) is not None:
@@ -259,9 +265,13 @@ class SearchLoop:
                 return self._repeat(self.study.add(draft, identity=name, seed=seed, attrs=attrs), twin)
             known = self.study.add(draft, "duplicate", identity=name, seed=seed, duplicate_of=twin.number, attrs=attrs)
             return self.ledger.note(known)
-        self.begun += 1
         static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
-        if broken := self._broken(static) or self._foreseen(graph):
+        if dominated := self._dominated(name, graph, static, attrs):
+            spared = self.study.add(draft, "stopped", identity=name, metrics=static, reason=dominated,
+                                    attrs={**attrs, SPARED: True, UNFINISHED: True})  # fmt: skip
+            return self.ledger.note(spared)
+        self._count_begun(attrs)
+        if broken := self._broken(static) or (self.rules.outlook.over(graph) if self.rules.outlook else ""):
             over = self.study.add(draft, "stopped", identity=name, metrics=static, reason=broken, attrs=attrs)
             return self.ledger.note(over)
         self.unproductive = 0
@@ -275,12 +285,11 @@ class SearchLoop:
                 return f"{limit.metric} {metrics[limit.metric]:,.6g} breaks {limit}"
         return ""
 
-    def _foreseen(self, graph: Graph) -> str:
-        """Why it is not worth a measurement: it is surely over a limit on latency, by what was measured before."""
-        limits = [c.limit for c in self.study.constraints if c.metric == "latency" and c.op == "<="]
-        if self.rules.foresight is None or not limits:
+    def _dominated(self, name: str, graph: Graph, metrics: Mapping[str, float], attrs: Mapping[str, Any]) -> str:
+        """Why it is not worth a training, if it is not. The baseline's are trained whatever is foreseen: it is random search."""
+        if self.rules.outlook is None or attrs.get("phase") == "baseline":
             return ""
-        return self.rules.foresight.surely_over(graph, min(limits)) or ""
+        return self.rules.outlook.dominated(name, graph, metrics, self.ledger.front.members)
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -377,12 +386,15 @@ class SearchLoop:
     def _measured(self, candidate: Candidate) -> None:
         """Everything that needs no training is known: limits are kept before any epoch is paid for."""
         self.refused = 0
-        if self.rules.foresight and "latency" in candidate.metrics:
-            self.rules.foresight.add(candidate.graph, candidate.metrics["latency"])
+        if self.rules.outlook:
+            self.rules.outlook.measured(candidate.graph, candidate.metrics)
         if broken := self._broken(candidate.metrics):
             return self._end(candidate, "stopped", reason=broken)
-        if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.ledger.front.members], self.study.objectives):
-            return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
+        record = candidate.record
+        if dominated := self._dominated(record.identity, candidate.graph, candidate.metrics, record.attrs):
+            self.begun -= 1
+            candidate.details[SPARED] = True
+            return self._end(candidate, "stopped", reason=dominated, unfinished=True)
         # Strategies learn from it while it is trained.
         self.study.note(candidate.number, known=dict(candidate.metrics), **candidate.details)
         self.ready.append(candidate)
@@ -443,6 +455,8 @@ class SearchLoop:
                         details=details)  # fmt: skip
         if state == "completed" and self.halving is None:
             self.durations.append(candidate.work_s)
+        if candidate.record.state == "completed" and self.rules.outlook:
+            self.rules.outlook.trained(candidate.graph, candidate.metrics)
         self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
         self.folder.drop_checkpoint(number)
         if candidate.record.state != "completed":
