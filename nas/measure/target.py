@@ -23,7 +23,7 @@ from nas.measure.onnx import to_onnx
 from nas.measure.protocol import Between, Limits
 from nas.measure.reference import Anchors
 from nas.measure.remote import ANSWER_S, Address, connect, remote_status
-from nas.measure.runtime import find_runtime
+from nas.measure.runtime import EXPORTER, find_runtime
 from nas.measure.wire import PROTOCOL
 from nas.net.build import build
 from nas.net.graph import Graph
@@ -52,10 +52,11 @@ def check_target(target: str, *, runtime: str = "eager", metrics: Collection[str
     ``metrics``: names of :data:`nas.measure.metrics.METRICS`; energy is refused where nothing counts it.
     """
     engine = find_runtime(runtime)
+    if missing := [package for package in engine.missing if package in EXPORTER or not is_remote(target)]:
+        raise MeasureError(f"runtime={runtime} needs {', '.join(missing)}, which is not installed here",
+                           hint=f"Install it: {engine.install}. Or say another runtime=.")  # fmt: skip
     if not is_remote(target):
         device = find_device(target)
-        if missing := [name for name in engine.needs if not engine.installed]:
-            raise MeasureError(f"runtime={runtime} needs packages that are not all installed", expected=", ".join(missing))
         if "energy" in metrics:
             energy_counter(device)
         return f"{device_name(device)}, {runtime} {engine.version()}"

@@ -11,7 +11,8 @@ KEYS = {
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
     "strategy": "how to search (default auto): random, regularized_evolution, non_aging_evolution, "
                 "hierarchical_evolution, local_search, rl, reinforce, pnas, nao, tpe, nsga2, surrogate",
-    "runtime": "what latency is measured by: eager (default), compile, onnxruntime, openvino or tensorrt",
+    "runtime": "what latency is measured by: eager, compile, onnxruntime, openvino or tensorrt (default: what runs the first of "
+               "formats: onnxruntime for onnx, else eager)",
     "target": "where latency is measured: cpu, cuda; http://HOST:PORT or ssh://USER@HOST (`nas measure-server`); on Ray also "
               "cuda@H200, or resource:NAME for nodes that have it (default: the training device)",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",

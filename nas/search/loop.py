@@ -11,15 +11,15 @@ from typing import Any
 
 from optuna.samplers import BaseSampler
 
-from nas.measure.foresight import Foresight
 from nas.search.bench import Bench
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Executor, Failed, Finished
-from nas.search.halving import Halving, hopeless, learnt
+from nas.search.halving import Halving, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.jobs import Jobs
 from nas.search.ledger import Ledger
 from nas.search.objectives import broken
+from nas.search.outlook import SPARED, Outlook
 from nas.search.planner import Plan
 from nas.search.proposals import Proposals
 from nas.search.shares import Shares
@@ -46,14 +46,14 @@ HANG_S, HANG_EPOCHS = 600.0, 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`; ``foresight``
-    spares measurements of what is surely over a limit."""
+    """What a search does beside its strategy. ``random`` draws the baseline; ``timeout``: see :data:`HANG_S`; ``outlook``
+    spares what is surely over a limit or dominated."""
 
     shares: Shares = field(default_factory=Shares)
     random: BaseSampler | None = None
     halving: Halving | None = None
     timeout: float | None = None
-    foresight: Foresight | None = None
+    outlook: Outlook | None = None
 
 
 class SearchLoop:
@@ -69,10 +69,10 @@ class SearchLoop:
         self.ledger, self.study, self.meter, self.folder = ledger, ledger.study, ledger.meter, ledger.folder
         self.executor, self.measurer = executor, measurer or executor
         self.plan, self.payload, self.view, self.rules = plan, payload, view, rules or Rules()
-        self.halving, self.foresight = self.rules.halving, self.rules.foresight
+        self.halving, self.outlook = self.rules.halving, self.rules.outlook
         self.timeout = self.rules.timeout or max(HANG_S, HANG_EPOCHS * plan.epoch_s)
         self.proposals = Proposals(ledger, sampler, plan, seed=payload["seed"], random=self.rules.random,
-                                   baseline=self.rules.shares.baseline, foresight=self.foresight)  # fmt: skip
+                                   baseline=self.rules.shares.baseline, outlook=self.outlook)  # fmt: skip
         self.bench = Bench(self.measurer, executor, self.study, self.meter, payload["measure"], model=model)
         self.jobs = Jobs(executor, self.bench, meter=self.meter, folder=self.folder, payload=payload, timeout=self.timeout,
                          log=ledger.log)  # fmt: skip
@@ -255,12 +255,15 @@ class SearchLoop:
     def _measured(self, candidate: Candidate) -> None:
         """Everything that needs no training is known: limits are kept before any epoch is paid for."""
         self.refused = 0
-        if self.foresight and "latency" in candidate.metrics:
-            self.foresight.add(candidate.graph, candidate.metrics["latency"])
+        if self.outlook:
+            self.outlook.measured(candidate.graph, candidate.metrics)
         if reason := broken(self.study.constraints, candidate.metrics):
             return self._end(candidate, "stopped", reason=reason)
-        if self.halving and hopeless(candidate.metrics, [m.metrics for m in self.ledger.front.members], self.study.objectives):
-            return self._end(candidate, "stopped", reason="a perfect accuracy would not bring it to the front")
+        record = candidate.record
+        if reason := self.proposals.dominated(record.identity, candidate.graph, candidate.metrics, record.attrs):
+            self.proposals.spare()
+            candidate.details[SPARED] = True
+            return self._end(candidate, "stopped", reason=reason, unfinished=True)
         # Strategies learn from it while it is trained.
         self.study.note(candidate.number, known=dict(candidate.metrics), **candidate.details)
         self.ready.append(candidate)
@@ -335,6 +338,8 @@ class SearchLoop:
                         details=details, for_now=for_now)  # fmt: skip
         if state == "completed" and self.halving is None:
             self.durations.append(candidate.work_s)
+        if candidate.record.state == "completed" and self.outlook:
+            self.outlook.trained(candidate.graph, candidate.metrics)
         self.fruitless = 0 if candidate.record.state == "completed" or candidate.waits else self.fruitless + 1
         if not for_now:
             self.folder.drop_checkpoint(number)

@@ -42,22 +42,25 @@ def measure_words(settled: Settled, folder: RunFolder) -> dict[str, Any] | None:
         return None
     return {
         "target": target if is_remote(target) else Target.parse(target).device, "batch": settled.plan.batch, "threads": 1,
-        "runtime": settled.config.runtime, "metrics": sorted(wanted | {"latency"} if wanted & TIMED else wanted),
+        "runtime": settled.config.measured_by, "metrics": sorted(wanted | {"latency"} if wanted & TIMED else wanted),
         "anchors": str(folder.path.resolve()),
     }  # fmt: skip
 
 
 def check_measuring(config: SearchConfig, device: str, spec: Spec, say: Callable[[str], None]) -> None:
-    """Raise UsageError or MeasureError when what the search judges by cannot be measured where it is to be."""
+    """Raise UsageError or MeasureError when what the search judges by cannot be measured where it is to be; say where, by what
+    and why."""
     wanted = measured_metrics(parse_objectives(config.objectives), limits_of(config, spec))
     target = config.target or device
     if not wanted:
         return
-    if not is_remote(target) and Target.parse(target).elsewhere:
-        return check_elsewhere(config, device)
-    told = check_target(target, runtime=config.runtime, metrics=wanted)
-    if config.target or config.runtime != "eager":
-        say(f"measured on: {told}")
+    why = "" if config.runtime else f" (what runs the first of formats={config.formats})"
+    if is_remote(target) or not Target.parse(target).elsewhere:
+        told = check_target(target, runtime=config.measured_by, metrics=wanted)
+    else:
+        check_elsewhere(config, device)
+        told = f"{target}, {config.measured_by}"
+    say(f"measured on: {told}{why}")
 
 
 def model_here(config: SearchConfig, how: Mapping[str, Any] | None, kept: str | None) -> str:

@@ -8,38 +8,41 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 from nas.errors import NasError
-from nas.measure.foresight import HISTORY, Foresight
 from nas.net.graph import Graph
 from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate
 from nas.search.ledger import Ledger
-from nas.search.objectives import broken
+from nas.search.objectives import Metrics, broken
+from nas.search.outlook import SPARED, Outlook
 from nas.search.planner import Plan
-from nas.search.study import Draft, Record
+from nas.search.study import UNFINISHED, Draft, Record
 from nas.space.decide import Decisions
 
 UNPRODUCTIVE = 300
-"""Proposals in a row that lead to no training (duplicates, over a limit), after which the search ends."""
+"""Proposals in a row that lead to no training (duplicates, over a limit, dominated), after which the search ends."""
 
 
 class Proposals:
-    """Where candidates come from. What becomes nothing is recorded at once: impossible, a duplicate, or over a limit.
+    """Where candidates come from. What becomes nothing is recorded at once: impossible, a duplicate, over a limit, or surely
+    dominated.
 
-    ``random`` draws the share ``baseline`` of the candidates. ``foresight`` spares measurements of what is surely over a limit.
+    ``random`` draws the share ``baseline`` of the candidates, which are trained whatever the ``outlook`` is: it is random search.
     """
 
     def __init__(self, ledger: Ledger, sampler: BaseSampler, plan: Plan, *, seed: int, random: BaseSampler | None = None,
-                 baseline: float = 0.0, foresight: Foresight | None = None) -> None:  # fmt: skip
+                 baseline: float = 0.0, outlook: Outlook | None = None) -> None:  # fmt: skip
         self.ledger, self.study, self.sampler, self.plan, self.seed = ledger, ledger.study, sampler, plan, seed
-        self.random, self.baseline, self.foresight = random, baseline, foresight
+        self.random, self.baseline, self.outlook = random, baseline, outlook
         self.size, self.unproductive = self.study.space.size(), 0
         records = self.study.records
-        self.begun = sum(record.state != "duplicate" for record in records)
+        self.begun = self.drawn = 0
+        for record in records:
+            if record.state != "duplicate" and SPARED not in record.attrs:
+                self._count(record.attrs)
         self.proposed = {_key(record.decisions) for record in records if not record.unfinished}
-        if foresight:
-            for record in [r for r in records if "latency" in r.metrics and r.duplicate_of is None][-HISTORY:]:
-                foresight.add(self.candidate(record).graph, record.metrics["latency"])
+        if outlook:
+            outlook.recall(records, lambda record: self.candidate(record).graph)
 
     @property
     def exhausted(self) -> bool:
@@ -51,13 +54,12 @@ class Proposals:
         if self.exhausted:
             return f"the space is exhausted: all its {self.size} architectures have been proposed"
         if self.unproductive >= UNPRODUCTIVE:
-            return f"ended early: the last {UNPRODUCTIVE} proposals were duplicates or over a limit"
+            return f"ended early: the last {UNPRODUCTIVE} proposals were duplicates, over a limit or surely dominated"
         return ""
 
     def propose(self, open_now: Mapping[int, Candidate]) -> Candidate | None:
         """One proposal, to be begun with; None where it has come to nothing, or repeats one of those open now."""
-        share = self.baseline
-        if self.random is not None and int((self.begun + 1) * share) > int(self.begun * share):
+        if self.random is not None and self.drawn < int((self.begun + 1) * self.baseline):
             return self._admit(self.study.draft(self.random), {"phase": "baseline"}, open_now)
         return self._admit(self.study.draft(self.sampler), {}, open_now)
 
@@ -90,7 +92,7 @@ class Proposals:
                 lower(draft.architecture, self.plan.proxy)
         except NasError as error:
             self.ledger.meter.count()
-            self.begun += 1
+            self._count(attrs)
             self.ledger.note(self.study.add(draft, "failed", reason=str(error), attrs=attrs))
             return None
         name = identity(graph)
@@ -101,21 +103,32 @@ class Proposals:
                 self.ledger.note(self.study.add(draft, "duplicate", identity=name, seed=self.seed, duplicate_of=twin.number,
                                                 attrs=attrs))  # fmt: skip
             return None
-        self.begun += 1
         static: dict[str, float] = {"num_params": graph.num_params, "macs": graph.macs}
-        if reason := broken(self.study.constraints, static) or self._foreseen(graph):
+        if reason := self.dominated(name, graph, static, attrs):
+            self.ledger.note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=reason,
+                                            attrs={**attrs, SPARED: True, UNFINISHED: True}))  # fmt: skip
+            return None
+        self._count(attrs)
+        if reason := broken(self.study.constraints, static) or (self.outlook.over(graph) if self.outlook else ""):
             self.ledger.note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=reason, attrs=attrs))
             return None
         self.unproductive = 0
         record = self.study.add(draft, identity=name, seed=self.seed, attrs=attrs)
         return Candidate(record=record, architecture=draft.architecture, graph=graph)
 
-    def _foreseen(self, graph: Graph) -> str:
-        """Why it is not worth a measurement: it is surely over a limit on latency, by what was measured before."""
-        limits = [c.limit for c in self.study.constraints if c.metric == "latency" and c.op == "<="]
-        if self.foresight is None or not limits:
+    def dominated(self, name: str, graph: Graph, metrics: Metrics, attrs: Mapping[str, Any]) -> str:
+        """Why a network is not worth a training with what is known of it; empty where it is, and of the baseline."""
+        if self.outlook is None or attrs.get("phase") == "baseline":
             return ""
-        return self.foresight.surely_over(graph, min(limits)) or ""
+        return self.outlook.dominated(name, graph, metrics, self.ledger.front.members)
+
+    def spare(self) -> None:
+        """One that had begun counts for nothing: it is surely dominated, as its measurement shows."""
+        self.begun -= 1
+
+    def _count(self, attrs: Mapping[str, Any]) -> None:
+        self.begun += 1
+        self.drawn += attrs.get("phase") == "baseline"
 
     def _repeat(self, record: Record, twin: Record, open_now: Mapping[int, Candidate]) -> None:
         """Link a stored duplicate with its original, now or when that has ended."""

@@ -31,7 +31,8 @@ from nas.search.forecast import device_for, expected_trials, time_left
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
-from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart, model_here
+from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart, measured_metrics, model_here
+from nas.search.outlook import Outlook
 from nas.search.peers import train_peers
 from nas.search.planner import multipliers, one_thread, plan_search, times
 from nas.search.result import Result
@@ -225,9 +226,9 @@ def rules_of(settled: Settled, expected: int | None = None) -> Rules:
     halving = None
     if config.early_stopping == "asha":
         halving = Halving(settled.objectives, settled.plan.recipe.epochs, expected=expected)
-    limited = any(limit.metric == "latency" and limit.op == "<=" for limit in settled.constraints)
-    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
-                 foresight=Foresight() if limited else None)
+    timed = "latency" in measured_metrics(settled.objectives, settled.constraints)
+    outlook = Outlook(settled.objectives, settled.constraints, Foresight() if timed else None, plain=config.strategy == "random")
+    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s, outlook=outlook)
 
 
 def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:

@@ -90,6 +90,14 @@ def test_what_cannot_be_read_is_told(words, says):
         SearchConfig.from_words({**LEAST, **words})
 
 
+@pytest.mark.parametrize(("words", "runtime"), [
+    ({}, "eager"), ({"formats": "onnx"}, "onnxruntime"), ({"formats": ["onnx", "py"]}, "onnxruntime"),
+    ({"formats": "py,onnx"}, "eager"), ({"formats": "pt2"}, "eager"), ({"formats": "onnx", "runtime": "openvino"}, "openvino"),
+])  # fmt: skip
+def test_it_is_measured_by_what_runs_the_first_format(words, runtime):
+    assert SearchConfig.from_words({**LEAST, **words}).measured_by == runtime
+
+
 @pytest.mark.parametrize("text", ["- a list", "spcae: x", "space: [", "config: other.yaml", "!!python/object:os.system x"])
 def test_a_bad_file_is_told(text, tmp_path):
     path = tmp_path / "c.yaml"

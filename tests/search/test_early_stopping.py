@@ -182,19 +182,3 @@ def test_what_was_measured_is_kept_when_its_driver_is_killed(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(outcome), chosen)
     assert waiting
     assert all("latency_low_ms" in loop.study.records[trial].attrs for trial in waiting)
-
-
-def test_a_candidate_that_could_not_reach_the_front_is_not_trained(tmp_path):
-    def outcome(job):
-        if job.payload["stage"]["do"] == "measure":
-            return {"metrics": {"latency": 1.0 + job.trial}, "latency_low_ms": 1.0, "latency_high_ms": 1.0, "measure_s": 0.1}
-        return {"metrics": {"accuracy": 1.0}, "train_loss": 0.0, "epochs": job.payload["stage"]["epochs"]}
-
-    executor = FakeExecutor(outcome)
-    chosen = with_asha(budget="50s", objectives="accuracy,latency", strategy="random")
-    loop = run_loop(tmp_path, executor, chosen, clock=(clock := Clock()))
-    assert clock.now > 0
-    first = min(r.number for r in loop.study.records if r.state == "completed")
-    later = [r for r in loop.study.records if r.state == "stopped" and r.number > first and "perfect" in (r.reason or "")]
-    assert later
-    assert not set(epochs_of(executor)) & {r.number for r in later}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from nas.errors import MeasureError, UsageError
 from nas.search.config import SearchConfig
 from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
 from nas.search.run import RunFolder
+from nas.search.settled import Settled
 from nas.space.library import load_space
 from nas.space.page import read_page
 from nas.space.parse import parse_page
@@ -24,6 +26,32 @@ def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(MeasureError, match="no such device"):
         check_measuring(asked(target="cuda"), "cpu", load_space("nasnet_cell").spec, say=print)
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    ({}, r"eager \S+ \(what runs the first of formats=py\)"), ({"runtime": "eager", "formats": "onnx"}, r"eager \S+"),
+    ({"formats": "onnx"}, r"onnxruntime \S+ \(what runs the first of formats=onnx\)"),
+    ({"formats": "onnx", "objectives": "accuracy,macs"}, None),
+])  # fmt: skip
+def test_by_what_it_is_measured_is_told(words, told, monkeypatch):
+    monkeypatch.setattr("nas.measure.runtime.find_spec", lambda name: name)
+    said: list[str] = []
+    check_measuring(asked(**words), "cpu", load_space("nasnet_cell").spec, say=said.append)
+    assert [re.search(rf"^measured on: .*, {told}$", line) is not None for line in said] == [True] * (told is not None)
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setattr("nas.measure.runtime.find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(MeasureError, match=r"needs onnxruntime, which.*pip install 'nas\[onnx\]'"):
+        check_measuring(asked(formats="onnx"), "cpu", load_space("nasnet_cell").spec, say=print)
+
+
+def test_the_choice_is_kept_with_the_run(tmp_path):
+    chosen = settled(objectives="accuracy,latency", formats="onnx,py")
+    assert Settled.from_mapping(chosen.to_mapping(), "here").config.runtime == "onnxruntime"
+    words = measure_words(chosen, RunFolder(tmp_path))
+    assert words is not None
+    assert words["runtime"] == "onnxruntime"
 
 
 def test_a_page_with_a_limit_that_is_none_is_told_with_its_place():

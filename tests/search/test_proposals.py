@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 
 import nas.search.loop as loops
 import nas.search.proposals as proposals
-from tests.search.fakes import MANY, THREE, FakeExecutor, measured, run_loop, settled
+from nas.search.outlook import SPARED
+from tests.search.fakes import MANY, THREE, FakeExecutor, a_loop, measured, run_loop, settled
 from tests.search.loops import killed_at, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -126,3 +128,60 @@ def test_a_share_of_the_candidates_is_drawn_at_random(tmp_path):
     baseline = [r for r in loop.study.records if r.attrs.get("phase") == "baseline"]
     assert sum(r.state != "duplicate" for r in baseline) == 6
     assert {row["trial"] for row in rows(tmp_path) if row["phase"] == "baseline"} == {str(r.number) for r in baseline}
+
+
+def by_size(job):
+    """Larger networks are slower, and of the larger kernels the less accurate: most are dominated by few."""
+    first, second = (layer["kernel_size"] * layer["out_channels"] for layer in job.payload["page"]["network"][:2])
+    if job.payload["stage"]["do"] == "measure":
+        ms = 0.5 + (first + second) / 100
+        return {"metrics": {"latency": ms}, "latency_low_ms": ms, "latency_high_ms": ms, "measure_s": 0.1}
+    accuracy = 0.9 - (first + second) / 300 + (job.trial % 7) / 2000
+    return {"metrics": {"accuracy": accuracy}, "train_loss": 0.1, "epochs": job.payload["stage"]["epochs"]}
+
+
+def test_what_is_surely_dominated_is_not_trained_but_by_the_baseline(tmp_path):
+    executor = FakeExecutor(by_size)
+    chosen = settled(budget="60trials", objectives="accuracy,latency", strategy="regularized_evolution", baseline="20%")
+    loop = run_loop(tmp_path, executor, chosen)
+    spared = {r.number: r for r in loop.study.records if SPARED in r.attrs}
+    assert len(spared) > 20
+    jobs = {(job.payload["stage"]["do"], job.trial) for job in executor.submitted}
+    assert not any(("train", number) in jobs for number in spared)
+    assert sum(("measure", number) not in jobs for number in spared) > 10, "most are not even measured"
+    assert all(r.state == "stopped" and "dominates it" in r.reason for r in spared.values())
+    assert {row["reason"] for row in rows(tmp_path) if int(row["trial"]) in spared} == {r.reason for r in spared.values()}
+    trained = [r for r in loop.study.records if r.state == "completed"]
+    baseline = [r for r in trained if r.attrs.get("phase") == "baseline"]
+    assert len(trained) == 60 == loop.meter.spent("trials")
+    assert len(baseline) == 12, "its share is one of what is trained"
+    assert not any(r.attrs.get("phase") == "baseline" for r in spared.values())
+    with a_loop(tmp_path, executor, chosen) as again:
+        assert (again.proposals.begun, again.proposals.drawn) == (60, 12)
+        assert all(again.study.find(record.identity) is not record for record in spared.values()), "the baseline may train them"
+        front = again.ledger.front.members
+        graphs = {number: again.proposals.candidate(record).graph for number, record in spared.items()}
+        assert any(again.outlook.dominated(str(number), graph, {}, front) for number, graph in graphs.items())
+
+
+def test_what_a_measurement_shows_to_be_dominated_is_not_trained(tmp_path):
+    """Memory cannot be foreseen."""
+    def outcome(job):
+        result = by_size(job)
+        return result | {"metrics": {"memory": result["metrics"]["latency"]}} if "latency" in result["metrics"] else result
+
+    executor = FakeExecutor(outcome)
+    chosen = settled(budget="60trials", objectives="accuracy,memory", strategy="regularized_evolution", baseline="20%")
+    loop = run_loop(tmp_path, executor, chosen)
+    spared = {r.number for r in loop.study.records if SPARED in r.attrs}
+    stages = Counter((job.payload["stage"]["do"], job.trial in spared) for job in executor.submitted)
+    assert len(spared) > 20
+    assert stages == {("measure", False): 60, ("train", False): 60, ("measure", True): len(spared)}
+    completed = [r for r in loop.study.records if r.state == "completed"]
+    assert sum(r.attrs.get("phase") == "baseline" for r in completed) == 12
+
+
+def test_random_search_is_left_plain(tmp_path):
+    chosen = settled(budget="60trials", objectives="accuracy,latency", strategy="random")
+    loop = run_loop(tmp_path, FakeExecutor(by_size), chosen)
+    assert not any(SPARED in r.attrs for r in loop.study.records)
