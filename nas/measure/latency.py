@@ -26,7 +26,7 @@ from nas.measure.reference import DEPTHS, Anchors
 BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
 
-CALIBRATION_S, CALIBRATIONS = 1.5, 4
+CALIBRATION_S, CALIBRATIONS = 1.5, 3
 """Seconds spent on a reference's quiet time, once per conditions and record, and how often at most until they were quiet: phases
 of foreign load last up to seconds."""
 

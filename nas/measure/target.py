@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nas.errors import MeasureError
-from nas.measure.conditions import Options, find_dtype
+from nas.measure.conditions import Conditions, Options, find_dtype
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.energy import energy_counter, measure_energy
 from nas.measure.fold import fold_batch_norms
@@ -69,6 +69,27 @@ def check_target(target: str, *, runtime: str = "eager", metrics: Collection[str
     if "energy" in metrics and status.get("energy") is not True:
         raise MeasureError(str(status.get("energy") or "the other machine does not count energy"), where=target)
     return f"{status.get('device_name')} ({target}), {runtime}"
+
+
+def conditions_at(target: str, **options: Unpack[Options]) -> dict[str, Any]:
+    """What measurements there have in common, in plain words: two that differ in none of them compare.
+
+    Raises MeasureError when a machine cannot be reached or has no such engine.
+    """
+    runtime = options.get("runtime", "eager")
+    made = Conditions.of(device="cpu" if is_remote(target) else target, **options)
+    if is_remote(target):
+        status = remote_status(Address.parse(target))
+        name, versions = status.get("device_name"), dict(status.get("versions", {}))
+    else:
+        name, versions = device_name(made.device), {"torch": str(torch.__version__), runtime: made.runtime.version()}
+    cores = options.get("cores")
+    return {
+        "device": name, "torch": versions.get("torch"), "runtime": runtime, "runtime_version": versions.get(runtime),
+        "batch": made.batch, "threads": made.threads, "dtype": made.dtype, "memory_format": made.memory_format,
+        "fold_batch_norm": options.get("fold_batch_norm", False), "graph": made.graph,
+        **({} if cores is None else {"cores": list(cores)}),
+    }  # fmt: skip
 
 
 def measure_at(

@@ -86,6 +86,7 @@ class SearchConfig:
     constraint: tuple[str, ...] = ()
     strategy: str = "auto"
     target: str | None = None
+    latency_table: str | None = None
     engine: str = "local"
     address: str | None = None
     endpoint: str | None = None
@@ -139,6 +140,7 @@ class SearchConfig:
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=_texts(words.get("constraint")),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
+            latency_table=_optional(words.get("latency_table")),
             engine=str(words.get("engine") or "local"), address=_optional(words.get("address")),
             endpoint=_optional(words.get("endpoint")),
             gpus_per_trial=amount("gpus_per_trial", words.get("gpus_per_trial")),

@@ -129,11 +129,14 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
     return {"metrics": metrics, **conditions, "measure_s": time.perf_counter() - start}
 
 
-def calibrate(how: Mapping[str, Any]) -> None:
-    """Time the reference networks that latencies are paired with, before workers make the machine busy; once a run."""
-    for depth in DEPTHS:
-        measure_at(how["target"], reference_net(depth), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
-                   runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
+def calibrate(how: Mapping[str, Any]) -> dict[int, float]:
+    """Time the reference networks that latencies are paired with, before workers make the machine busy; once a run.
+
+    The unit of the run's latencies: the milliseconds that the reference of each depth takes in quiet times.
+    """
+    latencies = [measure_at(how["target"], reference_net(depth), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
+                            runtime=how["runtime"], anchors=Anchors(how["anchors"])) for depth in DEPTHS]  # fmt: skip
+    return {latency.reference_depth: latency.reference_ms for latency in latencies}
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:

@@ -15,6 +15,8 @@ KEYS = {
                "formats: onnxruntime for onnx, else eager)",
     "target": "where latency is measured: cpu, cuda; http://HOST:PORT or ssh://USER@HOST (`nas measure-server`); on Ray also "
               "cuda@H200, or resource:NAME for nodes that have it (default: the training device)",
+    "latency_table": "a table that `nas latency-table` wrote of this space at the deployed size under these conditions: what is "
+                     "surely over a limit is known by it from the first candidate on",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",
     "address": "of engine=ray: auto, ray://HOST:PORT, HOST:PORT, or local for a Ray of its own (default auto)",
     "endpoint": "HOST:PORT on which `nas worker` may join this search; loopback unless HOST says otherwise",
