@@ -227,7 +227,7 @@ def drive(tmp_path: Path, rest: str) -> tuple[subprocess.Popen[str], list[int]]:
     return driver, json.loads(driver.stdout.readline())
 
 
-@pytest.mark.parametrize("rest", ["executor.poll(60)", "os.fork(); time.sleep(60)"], ids=["alone", "forked"])
+@pytest.mark.parametrize("rest", ["while True: executor.poll(60)", "os.fork(); time.sleep(60)"], ids=["alone", "forked"])
 def test_workers_vanish_with_a_killed_driver(tmp_path, rest):
     driver, workers = drive(tmp_path, rest)
     assert all(map(alive, workers))
