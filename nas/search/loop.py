@@ -18,6 +18,7 @@ from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Event, Executor, Failed, FailureKind, Finished, Job, Progress, Started
+from nas.search.garbage import rare_collections
 from nas.search.halving import Halving, hopeless, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.ledger import Ledger
@@ -108,7 +109,7 @@ class SearchLoop:
         self.ledger.save()  # planning was spent already
         ended = False
         try:
-            with on_interrupt(self.interrupt):
+            with rare_collections(), on_interrupt(self.interrupt):
                 while not self._ended():
                     self._listen(0.0 if self._start_jobs() else 0.2)
             ended = not self.interrupted
