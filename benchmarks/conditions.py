@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from nas.search.run import cpu_name
+from nas.measure.device import processor_name
 
 Row = dict[str, object]
 FIGURES = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
@@ -18,7 +18,7 @@ FIGURES = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 
 def conditions() -> Row:
     """The machine, the versions, and how busy the machine is now (load average of the last minute)."""
-    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
+    return {"cpu": processor_name(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
             "torch": version("torch"), "optuna": version("optuna"), "load": round(os.getloadavg()[0], 1)}  # fmt: skip
 
 

@@ -7,7 +7,8 @@ Every fault is a search of its own in a folder of its own: two workers train tin
 afterwards; ``twice``: trials that the meter counts beyond those that there are, and networks that were completed twice;
 ``running``: trials left in flight for ever. ``error_s`` is what the meter holds of device seconds, minus the truth: for every
 trial the time between the two moments that its journal has of it, and where the driver was killed, the time until the kill
-and that of the second try. A killed driver forgets a second of each worker at most. About 15 s a fault and moment.
+and that of the second try; and what the driver itself held, for planning and for the test of the front, as it told its journal.
+It is to be within 1 %. About 15 s a fault and moment.
 
 A full disk needs a tmpfs to be mounted, so root. ``--write`` replaces results/benchmarks/faults.csv.
 """
@@ -28,10 +29,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
+from optuna.trial import TrialState
 
 from benchmarks.conditions import Row, conditions, write_rows
 from nas.search.executors.slots import cpu_quota, divide, usable_cpus
@@ -92,7 +95,7 @@ class Trial:
     @property
     def counts(self) -> bool:
         """Whether it is one of the budget's trials."""
-        judged = self.state == "stopped" and "rungs" in self.attrs and "unfinished" not in self.attrs
+        judged = self.state == "stopped" and "rungs" in self.attrs and not self.attrs.get("unfinished")
         return self.state in ("completed", "failed") or judged
 
 
@@ -118,7 +121,7 @@ def read(run: Path) -> tuple[list[Trial], dict[str, float]]:
         (study,) = storage.optuna.get_all_studies()
         trials = storage.optuna.get_all_trials(study._study_id)
         meter = study.user_attrs.get("meter", {})
-    return [Trial(t.number, t.user_attrs.get("state", "") if t.state.is_finished() else "running",
+    return [Trial(t.number, "running" if t.state == TrialState.RUNNING else t.user_attrs.get("state", ""),
                   t.user_attrs.get("identity", ""), t.user_attrs, t.datetime_start or datetime.min, t.datetime_complete)
             for t in trials], meter  # fmt: skip
 
@@ -131,7 +134,7 @@ def judge(story: Story, moment: float | None = None) -> Row:
     states = Counter(trial.state for trial in trials)
     completed = [trial.identity for trial in trials if trial.state == "completed"]
     table = sorted(int(row["trial"]) for row in rows(story.run))
-    truth = sum(true_seconds(trial, story) for trial in trials) * cores_a_worker()
+    truth = sum(true_seconds(trial, story) for trial in trials) * cores_a_worker() + own_seconds(story.run)
     return {
         "fault": story.what, "moment_s": moment, "completed": states["completed"], "failed": states["failed"],
         "lost": sum(trial.number not in after or after[trial.number].attrs != trial.attrs for trial in finished),
@@ -147,7 +150,7 @@ def well(row: Row) -> bool:
     assert isinstance(error, float)
     assert isinstance(truth, float)
     kept = not (row["lost"] or row["twice"] or row["running"]) and row["table_agrees"] is True
-    return kept and abs(error) <= max(0.01 * truth, 1.0 * WORKERS * cores_a_worker())
+    return kept and abs(error) <= max(0.01 * truth, 0.2)  # so far apart are the moments of journal and meter on a busy machine
 
 
 def true_seconds(trial: Trial, story: Story) -> float:
@@ -162,6 +165,14 @@ def true_seconds(trial: Trial, story: Story) -> float:
         return (story.killed - trial.begun).total_seconds() + seconds
     assert trial.ended is not None
     return (trial.ended - trial.begun).total_seconds() if seconds else 0.0
+
+
+def own_seconds(run: Path) -> float:
+    """Device seconds that drivers held themselves: before the first trial, and for each test of the front, whose end is told
+    with what was found when the front was looked at again."""
+    told = [json.loads(line).get("user_attr", {}) for line in (run / "study.log").read_text().splitlines()]
+    meters = [(this["meter"]["cpu"], "repeats" in after) for this, after in pairwise([*told, {}]) if "meter" in this]
+    return meters[0][0] + sum(cpu - before for (before, _), (cpu, tested) in pairwise(meters) if tested)
 
 
 def cores_a_worker() -> float:

@@ -125,7 +125,8 @@ def a_loop(setting: Setting, path: Path, clock: VirtualClock, on_submit: Callabl
     run.create()
     with open_storage(run.study) as storage:
         study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name="simulated")
-        meter = Meter.from_mapping(parse_budget(settled.config.budget), study.spent, clock)
+        meter = Meter(parse_budget(settled.config.budget), clock)
+        meter.remember(study.spent)
         sampler, _ = choose_strategy(setting.strategy, settled.space, meter.budget, 0)
         executor = VirtualExecutor(clock, setting.workers, pretend(lambda: study, setting), reports=setting.epochs,
                                    on_submit=lambda: on_submit(study))  # fmt: skip

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from nas.errors import RunError
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Resources, Started, Values
 
+MODELS = {"cpu": "a virtual processor", "cuda": "a virtual GPU"}
+
 Outcome = Callable[[Job], tuple[float, Values]]
 """Seconds that a job takes, and its result."""
 
@@ -63,7 +65,8 @@ class VirtualExecutor(Executor):
     def __init__(self, clock: VirtualClock, workers: int, outcome: Outcome, *, reports: int = 1,
                  on_submit: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         self.clock, self.outcome, self.reports, self.on_submit = clock, outcome, reports, on_submit
-        self._resources = tuple(Resources(device=f"gpu:{i}", kind="gpu", fraction=1.0, gpus=(str(i),)) for i in range(workers))
+        self._resources = tuple(Resources(device=f"gpu:{i}", kind="gpu", fraction=1.0, gpus=(str(i),), models=MODELS)
+                                for i in range(workers))  # fmt: skip
         self._idle = list(range(workers))
         self._running: dict[int, _Running] = {}
         self._due: list[tuple[float, int, int, int]] = []  # time, order, trial, which of its reports
@@ -80,8 +83,11 @@ class VirtualExecutor(Executor):
     def free(self) -> int:
         return len(self._idle)
 
+    def free_on(self, model: str) -> int:
+        return len(self._idle) if model in MODELS.values() else 0
+
     def submit(self, job: Job) -> int:
-        if not self._idle or job.trial in self._running:
+        if not self._idle or job.trial in self._running or job.needs not in (None, *MODELS.values()):
             raise RunError("no slot is free, or the trial is running", where=f"trial {job.trial}")
         self.on_submit()
         seconds, result = self.outcome(job)

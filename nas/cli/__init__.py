@@ -124,11 +124,11 @@ VERBS = {
         ),
         Verb(
             name="latency-table", summary="Measure every operation of a space's networks once, and how well they add up.",
-            usage="nas latency-table SPACE [target=cpu] [networks=20] [check=5] [out=FILE] [key=value ...]", words=("space",),
+            usage="nas latency-table SPACE [target=cpu] [networks=20] [check=20] [out=FILE] [key=value ...]", words=("space",),
             run=_late("latency_table"),
             keys={**CONDITIONS, **SIZE,
                   "networks": "sampled until so many networks in a row bring nothing new, ten times that at most (default 20)",
-                  "check": "networks measured whole, to compare with their sums (default 5)",
+                  "check": "networks measured whole, by which sums are judged and corrected (default 20)",
                   "seed": "of the sampling (default 0)",
                   "out": "the JSON file, gone on with where it exists (default results/latency_tables/SPACE.json)", **PLUGINS},
             flags=HOW, repeatable=("plugins",), example="nas latency-table nasnet_cell input=3x32x32 width=0.25 networks=10",

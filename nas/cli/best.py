@@ -48,8 +48,9 @@ def measured_again(archive: Archive, record: Record, limits: tuple[Constraint, .
     target = config.target or "cpu"
     wanted = {"latency", *judged_by(archive.objectives, limits)} & MEASURED.keys()
     graph = lower(archive.study.space.architecture(record.decisions), archive.deploy)
-    latency, values = measure_metrics(target, graph, wanted, batch=config.deploy.batch or 1, threads=1, runtime=config.runtime,
-                                      anchors=Anchors(str(archive.folder.path.resolve())))  # fmt: skip
+    latency, values = measure_metrics(
+        target, graph, wanted, batch=config.deploy.batch or 1, threads=1, runtime=config.measured_by,
+        anchors=Anchors(str(archive.folder.path.resolve())))  # fmt: skip
     assert latency is not None, "it is among what is wanted"
     now = {**record.metrics, **values}
     return {

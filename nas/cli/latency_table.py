@@ -10,28 +10,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from nas.cli.arguments import Arguments
 from nas.cli.measure import options_of
 from nas.cli.show import size_of
 from nas.errors import MeasureError, SpaceError, UsageError
-from nas.measure.device import device_name, find_device, lock_name
+from nas.measure.device import find_device, lock_name
 from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
-from nas.measure.runtime import find_runtime
-from nas.measure.table import Additivity, LatencyTable, Measure, Work, additivity, work_of
-from nas.measure.target import is_remote
-from nas.net.build import build
+from nas.measure.table import Additivity, LatencyTable, Measure, Sums, Work, work_of
+from nas.measure.target import conditions_at, is_remote
 from nas.net.graph import Graph, Size
 from nas.net.lower import lower
 from nas.ops import Shape
 from nas.search.config import whole_number
 from nas.space.library import load_space
-from nas.space.search_space import SearchSpace
+from nas.space.search_space import Architecture, SearchSpace
 
 LIMITS = Limits(tolerance=0.03, min_s=0.1, max_s=1.5, warmup_s=0.1)
 """An operation is one of many: less care than for a whole network, and errors average out in a sum."""
@@ -49,26 +46,23 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise UsageError("a latency table is measured on the machine that it is made on", got=f"target={options['device']}",
                          hint="Run the command there.")  # fmt: skip
     networks = whole_number("networks", arguments.get("networks", "20")) or 1
-    checks = whole_number("check", arguments.get("check", "5"), least=0) or 0
+    checks = whole_number("check", arguments.get("check", "20"), least=0) or 0
     path = Path(arguments.get("out") or f"results/latency_tables/{space.name}.json")
     rng, size = random.Random(whole_number("seed", arguments.get("seed", "0"), least=0)), size_of(arguments)
-    graphs = _sampled(space, rng, size)
+    samples = _sampled(space, rng, size)
     table, anchors = LatencyTable(path, _conditions(options)), Anchors(path.parent)
 
     def measure(module: nn.Module, shape: Shape, limits: Limits = LIMITS) -> Latency:
         with device_lock(lock_name(find_device(options["device"]))):
             return measure_latency(module, shape, **options, limits=limits, anchors=anchors)
 
-    work = _missing(table, graphs, networks)
-    known, errors = len(table.entries), _fill(table, work, measure, options["batch"])
-    fresh = list(islice(graphs, max(FRESH, checks)))
-    covered = list(islice((graph for graph in fresh if not table.missing(graph)), checks))
-    whole, more = _whole(covered, lambda module, shape: measure(module, shape, Limits()))
-    errors += more
-    judged = additivity([table.total_ms(graph) for graph, _ in whole], [ms for _, ms in whole]) if whole else None
+    known, errors = len(table.entries), _fill(table, _missing(table, samples, networks), measure, options["batch"])
+    fresh = list(islice(samples, max(FRESH, checks)))
+    errors += _fill_whole(table, fresh, size, checks, lambda module, shape: measure(module, shape, Limits()))
+    judged = Sums(table).additivity()
     document = {
         "out": str(path), "space": space.name, "entries": len(table.entries), "measured": len(table.entries) - known,
-        "coverage": _coverage(table, fresh),
+        "coverage": _coverage(table, [graph for _, graph in fresh]),
         "refused": len(errors), "refusals": sorted(set(errors)), "conditions": table.conditions,
         "additivity": asdict(judged) if judged else None,
     }  # fmt: skip
@@ -79,31 +73,30 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _conditions(options: dict[str, Any]) -> dict[str, Any]:
     """What all figures of the table have in common."""
-    words = {key: value for key, value in options.items() if key != "device"}
-    return {**words, "device": device_name(find_device(options["device"])), "torch": torch.__version__,
-            "runtime_version": find_runtime(options["runtime"]).version()}  # fmt: skip
+    return conditions_at(options["device"], **{key: value for key, value in options.items() if key != "device"})
 
 
-def _sampled(space: SearchSpace, rng: random.Random, size: Size) -> Iterator[Graph]:
+def _sampled(space: SearchSpace, rng: random.Random, size: Size) -> Iterator[tuple[Architecture, Graph]]:
     """Random networks of a space without end, less those that are impossible. Raises SpaceError when that is all there are."""
     impossible = 0
     while True:
         try:
-            graph = lower(space.sample(rng), size)
+            architecture = space.sample(rng)
+            graph = lower(architecture, size)
         except SpaceError:
             impossible += 1
             if impossible == TRIES:
                 raise
         else:
             impossible = 0
-            yield graph
+            yield architecture, graph
 
 
-def _missing(table: LatencyTable, graphs: Iterable[Graph], patience: int) -> list[Work]:
+def _missing(table: LatencyTable, samples: Iterable[tuple[Architecture, Graph]], patience: int) -> list[Work]:
     """What networks do that the table lacks, until so many of them in a row bring nothing new."""
     work: dict[str, Work] = {}
     idle = 0
-    for graph in islice(graphs, MOST * patience):
+    for _, graph in islice(samples, MOST * patience):
         before = len(work)
         work |= {item.key: item for item in table.missing(graph)}
         idle = idle + 1 if len(work) == before else 0
@@ -134,16 +127,19 @@ def _fill(table: LatencyTable, work: list[Work], measure: Measure, batch: int) -
     return errors
 
 
-def _whole(graphs: list[Graph], measure: Measure) -> tuple[list[tuple[Graph, float]], list[str]]:
-    """Networks with their measured latency, and why the others have none."""
-    measured: list[tuple[Graph, float]] = []
+def _fill_whole(table: LatencyTable, samples: Iterable[tuple[Architecture, Graph]], size: Size, count: int,
+                measure: Measure) -> list[str]:  # fmt: skip
+    """Measure networks whole that the table covers until it holds so many, telling progress; why some were refused."""
+    covered = (architecture for architecture, graph in samples if not table.missing(graph))
     errors: list[str] = []
-    for graph in graphs:
+    for architecture in islice(covered, max(0, count - len(table.whole))):
+        print(f"\r{len(table.whole) + len(errors) + 1} of {count} whole networks", end="", file=sys.stderr, flush=True)
         try:
-            measured.append((graph, measure(build(graph), graph.inputs[0][1]).median_ms))
+            table.add_whole(architecture, size, measure)
         except MeasureError as error:
             errors.append(str(error))
-    return measured, errors
+    print(file=sys.stderr)
+    return errors
 
 
 def _text(document: dict[str, Any], judged: Additivity | None) -> str:

@@ -52,9 +52,9 @@ def foretell(config: SearchConfig, formats: Sequence[str], say: Callable[[str], 
     from nas.search.shares import parse_final
 
     if not parse_final(config.final)[0]:
-        for key, said in (("formats", config.formats), ("recipe", config.recipe)):
+        for key, said, done in (("formats", config.formats, "exported"), ("recipe", config.recipe, "trained")):
             if said != DEFAULTS[key]:
-                say(f"note: {key}={said} is of final trainings, and none is asked for: add final=1")
+                say(f"note: without a final training nothing is {done} by {key}={said}: add final=1")
         return
     from nas.export.formats import check_installed, inexpressible
 

@@ -42,7 +42,7 @@ class Measuring:
     @classmethod
     def of_run(cls, config: SearchConfig, folder: Path) -> Measuring:
         """As the run measured: its latencies and these are of one unit."""
-        return cls(target=config.target or "cpu", batch=config.deploy.batch or 1, runtime=config.runtime,
+        return cls(target=config.target or "cpu", batch=config.deploy.batch or 1, runtime=config.measured_by,
                    anchors=Anchors(folder.resolve()))  # fmt: skip
 
 

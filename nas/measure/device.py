@@ -21,6 +21,10 @@ Timing = tuple[float, bool]
 PREEMPTED = 0.02
 """A run is called interrupted when the thread was off its core for more than this share of the time."""
 
+PROCESSOR = "NAS_PROCESSOR"
+"""Environment variable that names the processor where the system says too little: on many virtual machines no more than the
+maker, so that two generations look alike."""
+
 _HEAP_BLOCK = 31 << 20
 
 
@@ -36,13 +40,25 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's or GPU's model name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    """The processor's or GPU's model name, by which latencies are kept apart."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model: what :data:`PROCESSOR` says, or the system. ARM has no names there, but boards and numbers."""
+    if said := os.environ.get(PROCESSOR):
+        return said
+    words = [line.partition(":") for line in cpuinfo.read_text().splitlines()] if cpuinfo.exists() else []
+    facts = {word.strip(): value.strip() for word, _, value in reversed(words)}
+    machine = platform.machine()
+    return (facts.get("model name") or facts.get("Model") or (f"{machine} {part}" if (part := facts.get("CPU part")) else "")
+            or platform.processor() or machine)  # fmt: skip
+
+
+def device_models() -> dict[str, str]:
+    """The names of the processor and, where this process can use one, of the first GPU, by kind: ``cpu``, ``cuda``."""
+    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return {kind: device_name(torch.device(kind)) for kind in kinds}
 
 
 def lock_name(device: torch.device) -> str:

@@ -2,22 +2,32 @@
 
 :mod:`nas.measure.predictor` on :mod:`nas.measure.features`, refitted as measurements come in, ever more rarely. It only
 ever saves a measurement: a candidate that is surely over a limit is not measured. What a search shows in the end was measured.
+
+With a latency table (:mod:`nas.measure.table`) it begins before the search has measured anything: learnt is by what factor a
+network differs from the sum over its operations, first from the networks that the table holds whole.
 """
 
 from __future__ import annotations
+
+import math
+from collections import deque
 
 import numpy as np
 from scipy.special import stdtrit
 
 from nas.measure.features import as_table, features_of
 from nas.measure.predictor import LatencyPredictor
+from nas.measure.table import Sums
 from nas.net.graph import Graph
 
 CONFIDENCE = 0.99
-"""Of an interval: the share of measurements that it is to hold."""
+"""Of a bound: the share of measurements that keep it."""
 
 FIRST, EVERY = (20, 40, 80), 50
-"""Fitted at so many measurements, and then after every so many more."""
+"""Fitted at so many measurements, and then after every so many more, later after every quarter more."""
+
+FEW = 10
+"""Networks measured whole from which on the sums of a table are corrected by one factor, with Student's interval."""
 
 HISTORY = 300
 """The newest measurements are learnt from: a fit of 300 takes 0.5 s, and a search's newest are the most like its next."""
@@ -26,76 +36,121 @@ AUDIT = 20
 """One in so many that would be skipped is measured all the same, lest a wrong belief were never put right."""
 
 
-class Foresight:
-    """Latencies of a search's networks, foreseen."""
+class Learner:
+    """Positive figures of networks, learnt from the networks' sizes.
+
+    ``about`` says of each network what its figure would be if nothing were learnt, and what is learnt is by what factor it
+    is off; all or none have it.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, float]] = []
-        self._latencies: list[float] = []
-        self._fitted, self._skipped = 0, 0
+        self._rows = deque[dict[str, float]](maxlen=HISTORY)
+        self._factors = deque[float](maxlen=HISTORY)
+        self._told = self.fitted = 0
         self._names: tuple[str, ...] = ()
         self._predictor: LatencyPredictor | None = None
 
-    @property
-    def measurements(self) -> int:
-        """How many were told."""
-        return len(self._latencies)
+    def __len__(self) -> int:
+        return self._told
 
-    def add(self, graph: Graph, latency_ms: float) -> None:
-        """Tell a measurement."""
+    def add(self, graph: Graph, figure: float, about: float = 1.0) -> None:
+        """Tell a figure."""
         self._rows.append(features_of(graph))
-        self._latencies.append(latency_ms)
+        self._factors.append(figure / about)
+        self._told += 1
 
-    def interval(self, graph: Graph) -> tuple[float, float, float] | None:
-        """Milliseconds (low, median, high) that hold a measurement of it with the confidence; None while too little is known.
+    def interval(self, graph: Graph, about: float | None = None) -> tuple[float, float, float] | None:
+        """(low, median, high) of its figure, which keeps each of the two bounds with the confidence; None while too little
+        is known.
 
         Takes a few milliseconds, and a part of a second where it refits.
         """
         self._refit()
         if self._predictor is None:
-            return None
+            return None if about is None else self._by_one_factor(about)
         features = features_of(graph)
         if any(value and name not in self._names for name, value in features.items()):
-            return None  # it has something in it that no measured network had
+            return None  # it has something in it that no known network had
         row, _ = as_table([features], self._names)
-        median, low, high = (float(part[0]) for part in self._predictor.predict(row, CONFIDENCE))
+        median, low, high = (float(part[0]) * (about or 1.0) for part in self._predictor.bounds(row, CONFIDENCE))
         widen = self._widening()
         return median - widen * (median - low), median, median + widen * (high - median)
 
+    def _by_one_factor(self, about: float) -> tuple[float, float, float] | None:
+        """Student's interval of the next of some factors, whose logarithms are taken to be normal."""
+        n = self.fitted = len(self)
+        if n < FEW:
+            return None
+        logs = np.log(self._factors)
+        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) * math.sqrt(1 + 1 / n))
+        median = about * math.exp(logs.mean())
+        return median * math.exp(-half), median, median * math.exp(half)
+
+    def _widening(self) -> float:
+        """Fewer figures than 1 / (1 - confidence) back less than the confidence: their largest error is stretched.
+
+        As that of Student's t, with a degree of freedom for every four figures: with a normal one's, 20
+        measurements of a made-up machine held 97 % where 99 % were promised.
+        """
+        used = min(self.fitted, HISTORY)
+        backed = min(CONFIDENCE, used / (used + 1))
+        wanted, found = stdtrit(max(2.0, used / 4), [CONFIDENCE, backed])
+        return float(wanted / found)
+
+    def _refit(self) -> None:
+        if len(self) < (FIRST[0] if self._predictor is None else next_fit(self.fitted)):
+            return
+        features, self._names = as_table(self._rows)
+        self._predictor = LatencyPredictor.fit(features, np.array(self._factors))
+        self.fitted = len(self)
+
+
+class Foresight:
+    """Latencies of a search's networks, foreseen; ``sums``: a table's, in the unit of the search's measurements."""
+
+    def __init__(self, sums: Sums | None = None) -> None:
+        self._sums, self._sizes, self._factors = sums, Learner(), Learner()
+        self._skipped = 0
+        for graph, latency_ms in sums.whole if sums else ():
+            self.add(graph, latency_ms)
+
+    @property
+    def measurements(self) -> int:
+        """How many were told, those of the table included."""
+        return len(self._sizes)
+
+    def add(self, graph: Graph, latency_ms: float) -> None:
+        """Tell a measurement."""
+        self._sizes.add(graph, latency_ms)
+        if self._sums and (total := self._sums.of(graph)) is not None:
+            self._factors.add(graph, latency_ms, total)
+
+    def interval(self, graph: Graph) -> tuple[float, float, float] | None:
+        """Milliseconds (low, median, high) of a measurement of it, which keeps each of the two bounds with the confidence; None
+        while too little is known.
+
+        By the table where it has all that the network does, else by the measurements alone.
+        """
+        return self._told(graph)[0]
+
+    def _told(self, graph: Graph) -> tuple[tuple[float, float, float] | None, Learner]:
+        total = self._sums.of(graph) if self._sums else None
+        learner = self._sizes if total is None else self._factors
+        return learner.interval(graph, total), learner
+
     def surely_over(self, graph: Graph, limit_ms: float) -> str | None:
         """Why the network need not be measured: its latency is over the limit with that confidence. None: measure it."""
-        found = self.interval(graph)
+        found, learner = self._told(graph)
         if found is None or found[0] <= limit_ms:
             return None
         self._skipped += 1
         if self._skipped % AUDIT == 0:
             return None
-        low, median, high = found
-        return (f"latency is foreseen as {median:.4g} ms ({low:.4g} to {high:.4g} ms with {CONFIDENCE:.0%} confidence, "
-                f"from {self._fitted} measurements), over {limit_ms:.4g} ms")  # fmt: skip
-
-    def _widening(self) -> float:
-        """Fewer measurements than 1 / (1 - confidence) back less than the confidence: their largest error is stretched.
-
-        As that of Student's t, with a degree of freedom for every four measurements: with a normal one's, 20
-        measurements of a made-up machine held 97 % where 99 % were promised.
-        """
-        backed = min(CONFIDENCE, self._used / (self._used + 1))
-        wanted, found = stdtrit(max(2.0, self._used / 4), [(1 + CONFIDENCE) / 2, (1 + backed) / 2])
-        return float(wanted / found)
-
-    @property
-    def _used(self) -> int:
-        return min(self._fitted, HISTORY)
-
-    def _refit(self) -> None:
-        if len(self._latencies) < next_fit(self._fitted):
-            return
-        features, self._names = as_table(self._rows[-HISTORY:])
-        self._predictor = LatencyPredictor.fit(features, np.array(self._latencies[-HISTORY:]))
-        self._fitted = len(self._latencies)
+        table = "a latency table and " if learner is self._factors else ""
+        return (f"latency is foreseen as {found[1]:.4g} ms (at least {found[0]:.4g} ms with {CONFIDENCE:.0%} confidence, "
+                f"from {table}{learner.fitted} measurements), over {limit_ms:.4g} ms")  # fmt: skip
 
 
 def next_fit(fitted: int) -> int:
     """How many measurements the next fit waits for."""
-    return next((count for count in FIRST if count > fitted), 0) or fitted + EVERY
+    return next((count for count in FIRST if count > fitted), 0) or fitted + max(EVERY, fitted // 4)

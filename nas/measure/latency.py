@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import UnionType
 from typing import Any, get_type_hints
@@ -18,7 +18,7 @@ from torch import nn
 
 from nas.errors import MeasureError
 from nas.measure.conditions import Conditions, Model
-from nas.measure.device import Run, Timer, clock_mhz, device_name, quiet
+from nas.measure.device import Run, Timer, Timing, clock_mhz, device_name, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Between, Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
 from nas.measure.reference import DEPTHS, Anchors
@@ -26,12 +26,13 @@ from nas.measure.reference import DEPTHS, Anchors
 BURST_S = 1e-3
 """Runs shorter than this are timed several at once: the clock's cost vanishes, and caches are the network's own."""
 
-CALIBRATION_S = 1.5
-"""The least time spent on a reference's quiet time, once per conditions and record."""
+CALIBRATION_S, CALIBRATIONS = 1.5, 3
+"""Seconds spent on a reference's quiet time, once per conditions and record, and how often at most until they were quiet: phases
+of foreign load last up to seconds."""
 
-DRIFT_DOUBT = 0.5
-"""What slows the reference by 1 % slows other networks by 0.5 to 1.6 %. With it, the intervals of two measurements of one network
-in different states of a machine met in 83 to 100 % of the cases; without, in 42 to 78 %."""
+DRIFT_DOUBT, MOST_DOUBT = 0.5, 0.02
+"""What slows the reference by 1 % (caches, memory) slows other networks by 0.5 to 1.6 %; what slows it by half or more (a busy
+sibling thread) slows all nearly alike. So half of the drift, and this at most, is added to either side of the interval."""
 
 LARGE = 2
 """A network that takes this many times the small reference's time is paired with the large one."""
@@ -44,10 +45,10 @@ class Latency:
     """Milliseconds of one forward pass of a whole batch, with the conditions they were measured under.
 
     ``low_ms`` and ``high_ms`` bound the median with that ``confidence`` (order statistics), wider by ``DRIFT_DOUBT`` of the
-    drift; ``iqr_ms`` and ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the median ratio to the
-    reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes ``reference_ms`` in
-    quiet times, and ``median_ms`` is their product. During this measurement the reference ran ``reference_drift``
-    (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
+    drift (``MOST_DOUBT`` at most); ``iqr_ms`` and ``p95_ms`` are of single runs. All are corrected for drift: ``relative`` is the
+    median ratio to the reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes
+    ``reference_ms`` in quiet times, and ``median_ms`` is their product. During this measurement the reference ran
+    ``reference_drift`` (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
     """
 
     median_ms: float
@@ -141,7 +142,7 @@ def measure_latency(
         ratio = measure_ratio(turn, limits, anchor)
         mhz = clock_mhz(conditions.device)
     unit, drift = anchor * 1000, ratio.reference / anchor - 1
-    doubt = DRIFT_DOUBT * abs(drift) * ratio.median
+    doubt = min(DRIFT_DOUBT * abs(drift), MOST_DOUBT) * ratio.median
     return Latency(
         median_ms=ratio.median * unit, low_ms=max(ratio.low - doubt, 0.0) * unit, high_ms=(ratio.high + doubt) * unit,
         confidence=limits.confidence, iqr_ms=ratio.iqr * unit, p95_ms=ratio.p95 * unit,
@@ -165,20 +166,33 @@ def _reference_for(net: Run, conditions: Conditions, timer: Timer) -> tuple[int,
 
 
 def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
-    """Interleaved bursts of the two, each about ``BURST_S`` long, and before each a run that is not timed.
+    """Bursts of the network, each between two of the reference, all about ``BURST_S`` long, and before each a run that is not
+    timed.
 
     It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
     has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
     """
-    repeats = [max(1, min(100, round(BURST_S / _seconds(timer, run)))) for run in (reference, net)]
+
+    def burst_of(run: Run) -> Callable[[], Timing]:
+        repeats = max(1, min(100, round(BURST_S / _seconds(timer, run))))
+
+        def burst() -> Timing:
+            run()
+            return timer(run, repeats)
+
+        return burst
+
+    of_reference, of_net = burst_of(reference), burst_of(net)
+    before = of_reference()
 
     def turn() -> Pair:
+        nonlocal before
         between()
-        reference()
-        first, one = timer(reference, repeats[0])
-        net()
-        second, two = timer(net, repeats[1])
-        return Pair(first, second, one or two)
+        seconds, interrupted = of_net()
+        after = of_reference()
+        around = [took for took, hit in (before, after) if not hit]
+        before = after
+        return Pair(sum(around) / len(around) if around else after[0], seconds, interrupted or not around)
 
     return turn
 
@@ -190,11 +204,16 @@ def _seconds(timer: Timer, run: Run) -> float:
 
 
 def _calibrate(timer: Timer, reference: Run, between: Between) -> float:
-    """Seconds that the reference takes in quiet times, from pairs of it with itself."""
+    """Seconds that the reference takes in quiet times, from runs of it between others of it."""
     turn = _turns(timer, reference, reference, between)
-    limits = Limits(min_s=CALIBRATION_S, max_s=10 * CALIBRATION_S)
+    limits, pairs = Limits(min_s=CALIBRATION_S, max_s=10 * CALIBRATION_S), list[Pair]()
     warm_up(turn, limits.warmup_s)
-    if (seconds := quiet_time(sample(turn, limits))) is None:
+    for _ in range(CALIBRATIONS):
+        pairs += sample(turn, limits)
+        found = quiet_time(pairs)
+        if found is not None and found[1]:
+            break
+    if found is None:
         raise MeasureError("the reference could not be timed: its runs were interrupted by other processes",
                            hint="Wait until the device is quiet.")  # fmt: skip
-    return seconds
+    return found[0]

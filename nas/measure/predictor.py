@@ -6,6 +6,7 @@ the noise, and whether latencies are taken as logarithms, square roots or as the
 most likely. Measurements far off their neighbours are pulled in, so that a disturbed one bends nothing. Intervals are
 calibrated on the measurements themselves: each is predicted from nine tenths of the others, and the quantile of those
 errors, in predicted standard deviations, scales every interval (normalised conformal prediction, cross-validated: Vovk 2015).
+Bounds on one side are scaled by the errors on that side alone: where few lie far above, that says nothing of those below.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CHOOSE, CALIBRATE, FOLDS = 200, 400, 10
 
 
 class Prediction(NamedTuple):
-    """Milliseconds per network: the median, and bounds that hold a new measurement with the confidence asked for."""
+    """Milliseconds per network: the median, and bounds of a new measurement with the confidence asked for."""
 
     median_ms: Floats
     low_ms: Floats
@@ -77,6 +78,14 @@ class LatencyPredictor:
         The highest confidence that n measurements can back is n / (n + 1), at most that of ``CALIBRATE``; beyond it the largest
         error seen is used. Raises MeasureError for another number of features than learnt, or a confidence outside (0, 1).
         """
+        errors = np.abs(self._scores)
+        return self._predict(features, confidence, below=errors, above=errors)
+
+    def bounds(self, features: ArrayLike, confidence: float = 0.9) -> Prediction:
+        """As :meth:`predict`, but that each bound is kept with that confidence for itself: both together with less."""
+        return self._predict(features, confidence, below=-self._scores, above=self._scores)
+
+    def _predict(self, features: ArrayLike, confidence: float, *, below: Floats, above: Floats) -> Prediction:
         x = _checked(features)
         if x.shape[1] != len(self._process.scale.mean):
             raise MeasureError("the predictor learnt from other features", got=x.shape[1],
@@ -84,10 +93,10 @@ class LatencyPredictor:
         if not 0 < confidence < 1:
             raise MeasureError("impossible confidence", expected="0 < confidence < 1", got=confidence)
         centre, deviation = self._process.at(x)
-        backed = len(self._scores)
-        score = self._scores[min(backed, math.ceil((backed + 1) * confidence)) - 1]
-        bounds = (centre, centre - score * deviation, centre + score * deviation)
-        return Prediction(*(self._unit * backward(value, self.power) for value in bounds))
+        rank = min(len(below), math.ceil((len(below) + 1) * confidence)) - 1
+        low, high = (max(0.0, float(np.sort(errors)[rank])) for errors in (below, above))
+        told = (centre, centre - low * deviation, centre + high * deviation)
+        return Prediction(*(self._unit * backward(value, self.power) for value in told))
 
 
 def _checked(features: ArrayLike) -> Floats:
@@ -98,10 +107,10 @@ def _checked(features: ArrayLike) -> Floats:
 
 
 def _scores(x: Floats, y: Floats, choice: Choice) -> Floats:
-    """Sorted errors in predicted standard deviations of every measurement, foretold by those of the other folds."""
+    """By how many predicted standard deviations every measurement is above what those of the other folds foretell."""
     scores = np.empty(len(y))
     for fold in range(min(FOLDS, len(y))):
         out = np.arange(len(y)) % FOLDS == fold
         centre, deviation = Process.of(x[~out], y[~out], choice).at(x[out])
-        scores[out] = np.abs(forward(y[out], choice.power) - centre) / deviation
-    return np.sort(scores)
+        scores[out] = (forward(y[out], choice.power) - centre) / deviation
+    return scores

@@ -25,7 +25,7 @@ class Runtime:
     """``prepare(module, input, threads)`` makes the run; ``distribution`` is the package whose version is recorded.
 
     ``in_torch``: it runs torch's own tensors in any memory format. ``inline``: with one thread, it computes in the
-    thread that calls it, so that this thread's CPU time tells whether it was interrupted.
+    thread that calls it, so that this thread's CPU time tells whether it was interrupted. ``install``: what brings ``needs``.
     """
 
     name: str
@@ -34,11 +34,12 @@ class Runtime:
     in_torch: bool = True
     inline: bool = True
     needs: tuple[str, ...] = ()
+    install: str = ""
 
     @property
-    def installed(self) -> bool:
-        """Whether the packages are here that it imports (``needs``)."""
-        return all(find_spec(package) is not None for package in self.needs)
+    def missing(self) -> list[str]:
+        """The packages it imports (``needs``) that are not here."""
+        return [package for package in self.needs if find_spec(package) is None]
 
     def version(self) -> str:
         """The engine's version, as installed here."""
@@ -96,17 +97,19 @@ def _tensorrt(net: nn.Module, data: Tensor, threads: int) -> Run:
     return onnxruntime_run(net, data, threads, "TensorrtExecutionProvider")
 
 
-_ONNX = ("onnx", "onnxscript")
+EXPORTER = ("onnx", "onnxscript")
+"""Packages that make ONNX of a network, wherever it is measured then."""
+
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime(name="eager", prepare=_eager),
         Runtime(name="compile", prepare=_compiled),
         Runtime(name="onnxruntime", prepare=_onnxruntime, distribution="onnxruntime", in_torch=False,
-                needs=(*_ONNX, "onnxruntime")),
+                needs=(*EXPORTER, "onnxruntime"), install="pip install 'nas[onnx]'"),
         Runtime(name="openvino", prepare=_openvino, distribution="openvino", in_torch=False, inline=False,
-                needs=(*_ONNX, "openvino")),
+                needs=(*EXPORTER, "openvino"), install="pip install 'nas[openvino]'"),
         Runtime(name="tensorrt", prepare=_tensorrt, distribution="tensorrt", in_torch=False,
-                needs=(*_ONNX, "onnxruntime", "tensorrt")),
+                needs=(*EXPORTER, "onnxruntime", "tensorrt"), install="pip install onnx onnxscript onnxruntime-gpu tensorrt"),
     )
 }

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nas.errors import MeasureError
-from nas.measure.conditions import Options, find_dtype
+from nas.measure.conditions import Conditions, Options, find_dtype
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.energy import energy_counter, measure_energy
 from nas.measure.fold import fold_batch_norms
@@ -23,7 +23,7 @@ from nas.measure.onnx import to_onnx
 from nas.measure.protocol import Between, Limits
 from nas.measure.reference import Anchors
 from nas.measure.remote import ANSWER_S, Address, connect, remote_status
-from nas.measure.runtime import find_runtime
+from nas.measure.runtime import EXPORTER, find_runtime
 from nas.measure.wire import PROTOCOL
 from nas.net.build import build
 from nas.net.graph import Graph
@@ -52,10 +52,11 @@ def check_target(target: str, *, runtime: str = "eager", metrics: Collection[str
     ``metrics``: names of :data:`nas.measure.metrics.METRICS`; energy is refused where nothing counts it.
     """
     engine = find_runtime(runtime)
+    if missing := [package for package in engine.missing if package in EXPORTER or not is_remote(target)]:
+        raise MeasureError(f"runtime={runtime} needs {', '.join(missing)}, which is not installed here",
+                           hint=f"Install it: {engine.install}. Or say another runtime=.")  # fmt: skip
     if not is_remote(target):
         device = find_device(target)
-        if missing := [name for name in engine.needs if not engine.installed]:
-            raise MeasureError(f"runtime={runtime} needs packages that are not all installed", expected=", ".join(missing))
         if "energy" in metrics:
             energy_counter(device)
         return f"{device_name(device)}, {runtime} {engine.version()}"
@@ -68,6 +69,27 @@ def check_target(target: str, *, runtime: str = "eager", metrics: Collection[str
     if "energy" in metrics and status.get("energy") is not True:
         raise MeasureError(str(status.get("energy") or "the other machine does not count energy"), where=target)
     return f"{status.get('device_name')} ({target}), {runtime}"
+
+
+def conditions_at(target: str, **options: Unpack[Options]) -> dict[str, Any]:
+    """What measurements there have in common, in plain words: two that differ in none of them compare.
+
+    Raises MeasureError when a machine cannot be reached or has no such engine.
+    """
+    runtime = options.get("runtime", "eager")
+    made = Conditions.of(device="cpu" if is_remote(target) else target, **options)
+    if is_remote(target):
+        status = remote_status(Address.parse(target))
+        name, versions = status.get("device_name"), dict(status.get("versions", {}))
+    else:
+        name, versions = device_name(made.device), {"torch": str(torch.__version__), runtime: made.runtime.version()}
+    cores = options.get("cores")
+    return {
+        "device": name, "torch": versions.get("torch"), "runtime": runtime, "runtime_version": versions.get(runtime),
+        "batch": made.batch, "threads": made.threads, "dtype": made.dtype, "memory_format": made.memory_format,
+        "fold_batch_norm": options.get("fold_batch_norm", False), "graph": made.graph,
+        **({} if cores is None else {"cores": list(cores)}),
+    }  # fmt: skip
 
 
 def measure_at(

@@ -68,7 +68,8 @@ def hello(head: Mapping[str, Any], allow: bool) -> dict[str, Any]:
     """What this machine measures with. Raises MeasureError when it has no such device."""
     device = find_device(_word(head, "device", "cpu"))
     return {"protocol": PROTOCOL, "device": str(device), "device_name": device_name(device),
-            "runtimes": [name for name, runtime in RUNTIMES.items() if runtime.installed],
+            "runtimes": [name for name, runtime in RUNTIMES.items() if not runtime.missing],
+            "versions": {"torch": str(torch.__version__), **{name: r.version() for name, r in RUNTIMES.items() if not r.missing}},
             "takes": ["onnx", *["source"] * allow], "energy": _energy(device)}  # fmt: skip
 
 

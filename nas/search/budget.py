@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -111,6 +113,10 @@ def _parse_part(text: str) -> Part:
     return part
 
 
+DRIVER = -1
+"""What the driver is called in its meter while it uses a device itself; trials have numbers from 0."""
+
+
 @dataclass(slots=True)
 class _Running:
     """A trial in flight: since when, on how much of which device, until when it is expected to run, and whether it may."""
@@ -153,8 +159,9 @@ class Meter:
     """Counts what a search has spent of its budget, trials in flight included.
 
     Wall time is the time that a driver was at work: not the hours between a kill and the next start. ``clock`` returns
-    seconds and never goes back. A meter is made anew by :meth:`from_mapping`; trials that were in flight then are not
-    in flight any more, and what they had spent when the mapping was taken stays spent.
+    seconds and never goes back. A search that goes on has a new meter, which is told by :meth:`remember` what was spent
+    before: trials that were in flight then are not in flight any more, and what they had spent stays spent. All but
+    :meth:`to_mapping` is called from one thread.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
@@ -167,6 +174,21 @@ class Meter:
         self._awaited: dict[Kind, _Sums] = {kind: _Sums() for kind in get_args(Kind)}  # those not longer than expected
         self._untils: list[tuple[float, int, _Running]] = []  # a heap of those, and of some that have ended
         self._begun = 0
+        self._lock = threading.Lock()  # held where what is spent changes, so that another thread sees no half of it
+
+    def remember(self, *said: Mapping[str, Any]) -> None:
+        """Add what was spent before: of each kind the most that one of these tells, as :meth:`to_mapping` told it.
+
+        Raises RunError for a count that is none.
+        """
+        for mapping in said:
+            for kind in self._before.keys() & mapping.keys():
+                value = mapping[kind]
+                if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                    raise RunError(f"the meter's {kind} is damaged", expected="seconds or a count", got=value)
+        with self._lock:
+            for kind in self._before:
+                self._before[kind] += max((float(mapping.get(kind, 0.0)) for mapping in said), default=0.0)
 
     def begin(self, trial: int, device: Device, fraction: float = 1.0, expected: float = 0.0) -> None:
         """A trial takes ``fraction`` (2: two devices) of a device; ``expected`` seconds keep room for it."""
@@ -174,7 +196,8 @@ class Meter:
             raise ValueError(f"trial {trial} is already being metered")
         now = self._clock()
         self._running[trial] = running = _Running(now, device, fraction, now + expected)
-        self._held[device].add(fraction, now, 1)
+        with self._lock:
+            self._held[device].add(fraction, now, 1)
         self._awaited[device].add(fraction, running.until, 1)
         self._begun += 1
         heapq.heappush(self._untils, (running.until, self._begun, running))
@@ -182,17 +205,28 @@ class Meter:
     def end(self, trial: int) -> float:
         """The trial lets go of its device, for now or for good. The device seconds that it held it."""
         running = self._running.pop(trial)
-        self._held[running.device].add(running.fraction, running.start, -1)
         self._await_no_more(running)
         while self._untils and not self._untils[0][2].awaited:  # otherwise a budget of trials would keep them all
             heapq.heappop(self._untils)
-        seconds = running.fraction * (self._clock() - running.start)
-        self._before[running.device] += seconds
+        with self._lock:
+            self._held[running.device].add(running.fraction, running.start, -1)
+            seconds = running.fraction * (self._clock() - running.start)
+            self._before[running.device] += seconds
         return seconds
 
-    def count(self) -> None:
-        """One of the budget's trials is over."""
-        self._before["trials"] += 1
+    @contextmanager
+    def holding(self, device: str) -> Iterator[None]:
+        """Within the block the driver uses a device itself, as torch names it: a GPU, or of the CPU one core. It is spent like
+        a trial's."""
+        self.begin(DRIVER, "cpu" if device == "cpu" else "gpu")
+        try:
+            yield
+        finally:
+            self.end(DRIVER)
+
+    def count(self, trials: int = 1) -> None:
+        """So many of the budget's trials are over; of a negative number, not over after all."""
+        self._before["trials"] += trials
 
     def now(self) -> float:
         """The clock, in seconds."""
@@ -254,21 +288,9 @@ class Meter:
         ]
 
     def to_mapping(self) -> dict[str, float]:
-        """What was spent until now, for the study."""
-        return {kind: self.spent(kind) for kind in self._before}
-
-    @classmethod
-    def from_mapping(
-        cls, budget: Budget, mapping: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
-    ) -> Meter:
-        """The meter that goes on from there. Raises RunError for a mapping that is none."""
-        meter = cls(budget, clock)
-        for kind in meter._before:
-            value = mapping.get(kind, 0.0)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise RunError(f"the meter's {kind} is damaged", expected="seconds or a count", got=value)
-            meter._before[kind] = float(value)
-        return meter
+        """What was spent until now, for :meth:`remember`. May be called from any thread."""
+        with self._lock:
+            return {kind: self.spent(kind) for kind in self._before}
 
 
 def extended(old: str, new: str) -> str:

@@ -40,7 +40,8 @@ class Callback(Protocol):
         """Before the first trial; also when a run goes on."""
 
     def on_trial_end(self, record: Record, moment: Moment) -> None:
-        """A trial has ended and is stored: completed, failed, stopped or a duplicate."""
+        """A trial has ended and is stored: completed, failed, stopped or a duplicate. One that was stopped at the budget's end
+        is told again when a larger budget has ended it."""
 
     def on_search_end(self, message: str) -> None:
         """The search is over, for the reason that ``message`` tells; also after Ctrl-C."""

@@ -64,8 +64,11 @@ class SizeWords:
         return {word: list(v) if isinstance(v, tuple) else v for word, v in asdict(self).items() if v is not None}
 
 
-DEFAULTS = {"engine": "local", "runtime": "eager", "recipe": "cifar", "formats": "py", "early_stopping": "none"}
+DEFAULTS = {"engine": "local", "recipe": "cifar", "formats": "py", "early_stopping": "none"}
 """Words of a configuration that go without saying."""
+
+RUNTIME_OF = {"onnx": "onnxruntime"}
+"""What runs an exported format; the others are run by torch itself, eagerly."""
 
 STOPPING = ("none", "asha")
 """How candidates are stopped early: not at all, or by asynchronous successive halving."""
@@ -83,6 +86,7 @@ class SearchConfig:
     constraint: tuple[str, ...] = ()
     strategy: str = "auto"
     target: str | None = None
+    latency_table: str | None = None
     engine: str = "local"
     address: str | None = None
     endpoint: str | None = None
@@ -94,7 +98,7 @@ class SearchConfig:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
-    runtime: str = "eager"
+    runtime: str | None = None
     recipe: str = "cifar"
     formats: str = "py"
     early_stopping: str = "none"
@@ -136,6 +140,7 @@ class SearchConfig:
             objectives=_joined(words.get("objectives") or "accuracy,latency"),
             constraint=_texts(words.get("constraint")),
             strategy=str(words.get("strategy") or "auto"), target=_optional(words.get("target")),
+            latency_table=_optional(words.get("latency_table")),
             engine=str(words.get("engine") or "local"), address=_optional(words.get("address")),
             endpoint=_optional(words.get("endpoint")),
             gpus_per_trial=amount("gpus_per_trial", words.get("gpus_per_trial")),
@@ -144,7 +149,7 @@ class SearchConfig:
             workers=whole_number("workers", words.get("workers")), epochs=whole_number("epochs", words.get("epochs")),
             batch_size=whole_number("batch_size", words.get("batch_size"), least=2),
             seed=whole_number("seed", words.get("seed", 0), least=0) or 0,
-            runtime=str(words.get("runtime") or "eager"), recipe=str(words.get("recipe") or "cifar"),
+            runtime=_optional(words.get("runtime")), recipe=str(words.get("recipe") or "cifar"),
             formats=_joined(words.get("formats") or "py"),
             early_stopping=str(words.get("early_stopping") or "none"), baseline=_optional(words.get("baseline")),
             repeats=_optional(words.get("repeats")), peers=_optional(words.get("peers")), final=_optional(words.get("final")),
@@ -165,6 +170,11 @@ class SearchConfig:
             raise UsageError("final training needs a budget in time", got=f"budget={config.budget}",
                              expected=f"such as budget={config.budget},2h")
         return config
+
+    @property
+    def measured_by(self) -> str:
+        """The runtime of measurements: the one said, else what runs the first of the formats to export."""
+        return self.runtime or RUNTIME_OF.get(self.formats.split(",")[0].strip(), "eager")
 
     @property
     def timeout_s(self) -> float | None:

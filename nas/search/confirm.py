@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.search.executors.base import Executor, Failed, Finished, Job, Progress
+from nas.search.executors.base import Failed, Finished, Job, Progress
 from nas.search.interrupt import on_interrupt
 from nas.search.loop import SearchLoop
 from nas.search.study import Record
@@ -41,12 +41,12 @@ def confirm(loop: SearchLoop) -> None:
 
         def measured(extra: Extra, result: Mapping[str, Any]) -> None:
             if "metrics" in result:
+                loop.bench.note(result)
                 checks.again[int(extra.name)] = {
                     "median_ms": result["metrics"]["latency"], "low_ms": result["latency_low_ms"],
                     "high_ms": result["latency_high_ms"]}  # fmt: skip
 
-        run_jobs(loop, todo, measured, executor=loop.measurer, at_once=1, share=share, seconds=one_measurement(loop),
-                 what="front measured again")  # fmt: skip
+        run_jobs(loop, todo, measured, measuring=True, share=share, seconds=one_measurement(loop), what="front measured again")
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
         if not result.get("stopped"):
@@ -54,7 +54,7 @@ def confirm(loop: SearchLoop) -> None:
             checks.repeats.setdefault(int(extra.name), []).append(result["metrics"]["accuracy"])
 
     todo = list(_repeats(loop, loop.ledger.front.kept[:TRAINED]))
-    run_jobs(loop, todo, trained, executor=loop.executor, share=share, seconds=full_training(loop), what="best trained again")
+    run_jobs(loop, todo, trained, share=share, seconds=full_training(loop), what="best trained again")
     loop.ledger.write_front()
 
 
@@ -86,23 +86,32 @@ def one_measurement(loop: SearchLoop) -> float:
     return max((r.attrs["measure_s"] for r in loop.ledger.front.members if "measure_s" in r.attrs), default=1.0)
 
 
-def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, executor: Executor,
-             share: float, seconds: float, what: str, at_once: int | None = None) -> None:  # fmt: skip
-    """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``."""
+def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, share: float,
+             seconds: float, what: str, measuring: bool = False) -> None:  # fmt: skip
+    """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``.
+
+    ``measuring``: they are measurements, made one at a time where the search makes its own.
+    """
+    executor, bench = (loop.measurer if measuring else loop.executor), loop.bench
     waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
     total, number, ended = len(waiting), len(loop.study.records), 0
     largest = executor.largest
+
+    def free() -> int:
+        return bench.free if measuring else executor.free
+
     with on_interrupt(loop.interrupt):
         while (waiting or running) and not loop.interrupted:
             over = loop.meter.exhausted(share) is not None
-            while (waiting and not over and executor.free and len(running) < (at_once or total)
+            while (waiting and not over and free() and len(running) < (1 if measuring else total)
                    and loop.meter.can_start(seconds, largest.kind, largest.fraction, share=share,
                                             open_trials=len(running))):  # fmt: skip
                 number, extra = number + 1, waiting.popleft()
                 running[number] = extra
-                held = executor.resources[executor.submit(_job(loop, number, extra))]
+                needs = bench.needs if measuring else None
+                held = executor.resources[executor.submit(_job(loop, number, extra, needs))]
                 loop.meter.begin(number, held.kind, held.fraction, expected=seconds)
-            if not running and (over or executor.free):
+            if not running and (over or free() or (measuring and not bench.there)):
                 break
             if over:
                 for trial in running:
@@ -123,7 +132,9 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                         loop.ledger.remark(f"{what}: {extra.name} failed: {event.reason}")
     if waiting and not loop.interrupted:
         tell = loop.ledger.log.warning if ended else loop.ledger.remark
-        tell(f"{what}: the budget had no room for {len(waiting)} of {total}")
+        gone = measuring and not bench.there
+        why = f"no worker has {bench.needs} for" if gone else "the budget had no room for"
+        tell(f"{what}: {why} {len(waiting)} of {total}")
     if loop.interrupted:
         loop.message = f"interrupted ({what}: {ended} of {total}): everything finished is saved"
         loop.close()
@@ -146,7 +157,7 @@ def page_of(loop: SearchLoop, record: Record) -> Mapping[str, Any]:
     return to_page(loop.study.space.architecture(record.decisions).spec)
 
 
-def _job(loop: SearchLoop, number: int, extra: Extra) -> Job:
+def _job(loop: SearchLoop, number: int, extra: Extra, needs: str | None) -> Job:
     checkpoint = str(loop.folder.checkpoint_of(number))
-    return Job(trial=number, timeout=loop.timeout, files=(checkpoint, *extra.files),
+    return Job(trial=number, timeout=loop.timeout, files=(checkpoint, *extra.files), needs=needs,
                payload={**loop.payload, "page": dict(extra.page), "weights": "", "checkpoint": checkpoint, **extra.words})

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nas.errors import DataError, MeasureError, TrainError
-from nas.measure.device import find_device, lock_name
+from nas.measure.device import device_models, find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
 from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
@@ -54,9 +54,10 @@ then nearly over, and its best weights are worth having."""
 Report = Callable[[Mapping[str, Any]], bool]
 
 
-def preload() -> None:
-    """What a worker does once at its start."""
+def preload() -> dict[str, str]:
+    """What a worker does once at its start; the models of what it can measure on."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return device_models()
 
 
 @lru_cache(maxsize=2)
@@ -128,11 +129,14 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
     return {"metrics": metrics, **conditions, "measure_s": time.perf_counter() - start}
 
 
-def calibrate(how: Mapping[str, Any]) -> None:
-    """Time the reference networks that latencies are paired with, before workers make the machine busy; once a run."""
-    for depth in DEPTHS:
-        measure_at(how["target"], reference_net(depth), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
-                   runtime=how["runtime"], anchors=Anchors(how["anchors"]))  # fmt: skip
+def calibrate(how: Mapping[str, Any]) -> dict[int, float]:
+    """Time the reference networks that latencies are paired with, before workers make the machine busy; once a run.
+
+    The unit of the run's latencies: the milliseconds that the reference of each depth takes in quiet times.
+    """
+    latencies = [measure_at(how["target"], reference_net(depth), REFERENCE_SHAPE, batch=how["batch"], threads=how["threads"],
+                            runtime=how["runtime"], anchors=Anchors(how["anchors"])) for depth in DEPTHS]  # fmt: skip
+    return {latency.reference_depth: latency.reference_ms for latency in latencies}
 
 
 def train(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def train_finals(loop: SearchLoop) -> None:
 
     jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage}, tuple(str(Path(stage["folder"]) / name) for name in FILES))
             for r in todo for stage in [stage_of(loop, r, seconds)]]  # fmt: skip
-    run_jobs(loop, jobs, trained, executor=loop.executor, share=1.0, seconds=seconds, what="final training")
+    run_jobs(loop, jobs, trained, share=1.0, seconds=seconds, what="final training")
 
 
 def stage_of(loop: SearchLoop, record: Record, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nas.search.objectives import Metrics, Objective, nondominated
+from nas.search.objectives import Metrics, Objective
 from nas.search.samplers.ranking import crowding, ranks
 
 ETA = 3
@@ -149,12 +149,3 @@ def contributions(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
         gain[along[[0, -1]]] = np.inf
         gain[along[1:-1]] = (a[2:] - a[1:-1]) * (b[:-2] - b[1:-1])
     return gain
-
-
-def hopeless(metrics: Metrics, front: Sequence[Metrics], objectives: Sequence[Objective]) -> bool:
-    """Whether even a faultless accuracy would leave the candidate dominated: its exact metrics are no better than those of
-    a perfect learner on the front."""
-    table = np.array([[o.loss(m) for o in objectives] for m in [*front, {**metrics, "accuracy": 1.0}]], dtype=float)
-    if len(table) < 2 or not np.isfinite(table).all():
-        return False
-    return not nondominated(table)[-1] or bool((table[:-1] == table[-1]).all(axis=1).any())

@@ -11,9 +11,12 @@ KEYS = {
     "constraint": 'a hard limit such as "latency<=3ms" or "num_params<=1M"; may be given several times',
     "strategy": "how to search (default auto): random, regularized_evolution, non_aging_evolution, "
                 "hierarchical_evolution, local_search, rl, reinforce, pnas, nao, tpe, nsga2, surrogate",
-    "runtime": "what latency is measured by: eager (default), compile, onnxruntime, openvino or tensorrt",
+    "runtime": "what latency is measured by: eager, compile, onnxruntime, openvino or tensorrt (default: what runs the first of "
+               "formats: onnxruntime for onnx, else eager)",
     "target": "where latency is measured: cpu, cuda; http://HOST:PORT or ssh://USER@HOST (`nas measure-server`); on Ray also "
               "cuda@H200, or resource:NAME for nodes that have it (default: the training device)",
+    "latency_table": "a table that `nas latency-table` wrote of this space at the deployed size under these conditions: what is "
+                     "surely over a limit is known by it from the first candidate on",
     "engine": "where trials run: local (this machine, and those that join it) or ray (default local)",
     "address": "of engine=ray: auto, ray://HOST:PORT, HOST:PORT, or local for a Ray of its own (default auto)",
     "endpoint": "HOST:PORT on which `nas worker` may join this search; loopback unless HOST says otherwise",

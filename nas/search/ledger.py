@@ -14,8 +14,8 @@ from nas.search.objectives import ALWAYS, further
 from nas.search.run import TRIAL_COLUMNS, RunFolder
 from nas.search.study import Record, SearchStudy, State
 
-SAVE_EVERY_S = 1.0
-"""Seconds between two writings of what was spent: what a killed driver forgets at most."""
+SAVE_EVERY_S = 10.0
+"""Seconds between two writings of what was spent to the study: what is lost with a :mod:`.tally` at most."""
 
 
 class Ledger:
@@ -33,19 +33,34 @@ class Ledger:
         self.remarks: list[str] = []
         self.log = folder.logger()
         self._columns, self._saved = (*TRIAL_COLUMNS, *further(study.objectives, study.constraints)), meter.now()
+        self._reopen()
         ended = [record for record in study.records if record.state != "running"]
         for record in ended:
             self._count(record)
         folder.write_table(folder.trials, self._columns, [row_of(record) for record in ended])
         folder.keep_weights(member.number for member in self.front.members)
-        folder.keep_checkpoints(study.left_running)
+        folder.keep_checkpoints([*study.left_running, *(record.number for record in study.stopped_for_now)])
+
+    def _reopen(self) -> None:
+        """Have what was stopped for now run again, if there is budget for it; it counts when it ends."""
+        counted = sum(record.counts for record in self.study.stopped_for_now)
+        self.meter.count(-counted)
+        if self.meter.exhausted() is None:
+            self.study.reopen()
+        else:
+            self.meter.count(counted)
 
     def end(self, record: Record, state: State, *, seconds: float, reason: str | None = None,
-            metrics: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None) -> None:  # fmt: skip
-        """End a trial and store what was spent, in one write."""
+            metrics: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None,
+            for_now: bool = False) -> None:  # fmt: skip
+        """End a trial, for good or for now, and store what was spent, in one write."""
         attrs = {**(details or {}), "seconds": round(seconds, 3)}
-        self.note(self.study.tell(record.number, state, metrics=metrics, reason=reason or None, attrs=attrs,
+        self.note(self.study.tell(record.number, state, metrics=metrics, reason=reason or None, attrs=attrs, for_now=for_now,
                                   metadata={"meter": self.meter.to_mapping()}))  # fmt: skip
+
+    def repeat(self, record: Record, original: Record) -> None:
+        """End a stored duplicate of what has ended; it costs nothing and counts as nothing."""
+        self.note(self.study.tell(record.number, "duplicate", duplicate_of=original.number))
 
     def note(self, record: Record) -> None:
         """The study holds a trial's end: count it, and write it where people look."""

@@ -119,6 +119,14 @@ def parse_constraint(text: str) -> Constraint:
     return Constraint(known.name, "<=" if op == "<=" else ">=", known.parse(value))
 
 
+def broken(limits: Iterable[Constraint], metrics: Metrics) -> str:
+    """The first limit that the metrics known so far break, as a sentence; empty where there is none."""
+    for limit in limits:
+        if limit.metric in metrics and limit.violation(metrics) > 0:
+            return f"{limit.metric} {metrics[limit.metric]:,.6g} breaks {limit}"
+    return ""
+
+
 def page_limits(spec: Spec) -> tuple[Constraint, ...]:
     """The limits that a page sets. Raises UsageError with their place."""
     try:

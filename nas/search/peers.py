@@ -33,6 +33,7 @@ def train_peers(loop: SearchLoop) -> None:
 
     def measured(extra: Extra, result: Mapping[str, Any]) -> None:
         if "metrics" in result:
+            loop.bench.note(result)
             rows[extra.name].row["latency_ms"] = result["metrics"]["latency"]
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
@@ -42,10 +43,9 @@ def train_peers(loop: SearchLoop) -> None:
 
     if timed(loop):
         run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": {"do": "measure"}}) for p in todo], measured,
-                 executor=loop.measurer, at_once=1, share=shares.before_final, seconds=one_measurement(loop),
-                 what="peers measured")  # fmt: skip
+                 measuring=True, share=shares.before_final, seconds=one_measurement(loop), what="peers measured")  # fmt: skip
     stage = {"do": "train", "epochs": loop.plan.recipe.epochs}
-    run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": stage}) for p in todo], trained, executor=loop.executor,
+    run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": stage}) for p in todo], trained,
              share=shares.before_final, seconds=full_training(loop), what="peers trained")  # fmt: skip
 
 

@@ -176,11 +176,12 @@ def one_thread(device: str) -> Iterator[None]:
 
 def _typical(space: SearchSpace, size: Size) -> Graph:
     """The graph of median cost among a few samples."""
-    graphs = sorted(_samples(space, size, 9), key=lambda graph: graph.macs)
+    graphs = sorted(samples(space, size, 9), key=lambda graph: graph.macs)
     return graphs[len(graphs) // 2]
 
 
-def _samples(space: SearchSpace, size: Size, count: int) -> list[Graph]:
+def samples(space: SearchSpace, size: Size, count: int) -> list[Graph]:
+    """So many random networks of a space, fewer where many are impossible. Raises UsageError where none fits."""
     rng = random.Random(0)
     graphs: list[Graph] = []
     problem: NasError | None = None
@@ -206,7 +207,7 @@ def _choose_proxy(space: SearchSpace, size: Size, fixed: bool, epoch_seconds: Ca
     proxy, epoch_s = size, 0.0
     for width, depth in [(size.width, size.depth)] if fixed else SCALES:
         proxy = replace(size, width=width, depth=depth)
-        epoch_s = epoch_seconds(_samples(space, proxy, 9))
+        epoch_s = epoch_seconds(samples(space, proxy, 9))
         if (EPOCHS[0] * epoch_s + OVERHEAD_S <= share) if share is not None else epoch_s <= EPOCH_SECONDS_UNTIMED:
             break
     return proxy, epoch_s

@@ -60,7 +60,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config, self.environment = path / "config.yaml", path / "environment.json"
-        self.study, self.log = path / "study.log", path / "log.txt"
+        self.study, self.log, self.tally = path / "study.log", path / "log.txt", path / "spent.bin"
         self.trials, self.front, self.best = path / "trials.csv", path / "front.csv", path / "best.yaml"
         self.weights, self.checkpoints = path / "weights", path / "checkpoints"
 
@@ -95,7 +95,7 @@ class RunFolder:
         try:
             others = sorted(path.name for path in self.path.iterdir() if path.name not in BEGUN)
         except OSError as error:
-            raise _refusal(self.path, error) from None
+            raise refusal(self.path, error) from None
         if others:
             raise RunError("this folder holds other files", where=str(self.path), got=others[0],
                            hint="Give run= a new folder, or that of a run.")  # fmt: skip
@@ -106,7 +106,7 @@ class RunFolder:
             self.weights.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise _refusal(self.path, error) from None
+            raise refusal(self.path, error) from None
         probe = self.path / ".probe"
         self.write(probe, "x" * 4096)
         probe.unlink()
@@ -127,7 +127,7 @@ class RunFolder:
         except OSError as error:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise _refusal(path, error) from None
+            raise refusal(path, error) from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.yaml."""
@@ -154,7 +154,7 @@ class RunFolder:
             with path.open("a", encoding="utf-8") as file:
                 file.write(csv_text(columns, [row], header=False))
         except OSError as error:
-            raise _refusal(path, error) from None
+            raise refusal(path, error) from None
 
     def weights_of(self, trial: int) -> Path:
         """Where the trained weights of a trial are, if it is on the front."""
@@ -209,7 +209,7 @@ class RunFolder:
         return [f"{key} was {was or 'none'} and is {is_now or 'none'} now" for key, was, is_now in pairs if was != is_now]
 
 
-def _refusal(path: Path, error: OSError) -> RunError:
+def refusal(path: Path, error: OSError) -> RunError:
     """What to tell of a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError("the disk is full", where=str(path),
@@ -239,6 +239,8 @@ def machine() -> dict[str, Any]:
     """Versions and hardware that the numbers depend on."""
     import torch
 
+    from nas.measure.device import processor_name
+
     packages = {}
     for name in ("nas", "torch", "optuna", "ray", "numpy"):
         try:
@@ -246,16 +248,5 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = "not installed"
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages, "cpu": cpu_name(),
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages, "cpu": processor_name(),
             "cores": len(os.sched_getaffinity(0)), "gpus": gpus}  # fmt: skip
-
-
-def cpu_name() -> str:
-    """The processor's model as the system states it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

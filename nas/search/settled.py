@@ -63,6 +63,7 @@ class Settled:
         config = replace(
             config, plugins=tuple(map(plugins.absolute, config.plugins)), data=absolute(config.data),
             recipe=absolute_recipe(config.recipe), storage=absolute_storage(config.storage), target=config.target or device,
+            runtime=config.measured_by, latency_table=absolute_file(config.latency_table),
             epochs=plan.recipe.epochs, batch_size=plan.recipe.batch_size, deploy=_words(plan.deploy, plan.batch),
             proxy=_words(plan.proxy),
             baseline=said["baseline"], repeats=said["repeats"], peers=said["peers"], final=said["final"],
@@ -124,7 +125,9 @@ def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
         *((key, getattr(run.config, key), getattr(asked, key))
           for key in ("objectives", "constraint", "seed", "epochs", "batch_size", "image_size", "target")),
         *((key, getattr(run.config, key), None if getattr(asked, key) == DEFAULTS[key] else getattr(asked, key))
-          for key in ("engine", "runtime", "early_stopping", "formats")),
+          for key in ("engine", "early_stopping", "formats")),
+        ("runtime", run.config.measured_by, asked.runtime),
+        ("latency_table", run.config.latency_table, absolute_file(asked.latency_table)),
         ("recipe", run.config.recipe, None if asked.recipe == DEFAULTS["recipe"] else absolute_recipe(asked.recipe)),
         *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
     ]  # fmt: skip
@@ -153,6 +156,11 @@ def absolute(data: str) -> str:
 def absolute_recipe(word: str) -> str:
     """A recipe's file as an absolute path; a bundled name as it is."""
     return word if word in bundled_recipes() else str(Path(word).expanduser().resolve())
+
+
+def absolute_file(file: str | None) -> str | None:
+    """A file as an absolute path."""
+    return None if file is None else str(Path(file).expanduser().resolve())
 
 
 def absolute_storage(storage: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from nas.errors import NasError, RunError, UsageError
+from nas.measure.device import device_models
 from nas.measure.foresight import Foresight
+from nas.measure.table import LatencyTable, Sums
 from nas.ops.plugins import load_plugins
 from nas.search.agreement import agreement
+from nas.search.bench import MEASURED_ON
 from nas.search.budget import Meter, extended, parse_budget
 from nas.search.callbacks import Beginning, Callback, Callbacks
 from nas.search.candidate import View
@@ -29,7 +32,16 @@ from nas.search.forecast import device_for, expected_trials, time_left
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
-from nas.search.measuring import check_measuring, known_metrics, measure_words, measured_apart
+from nas.search.measuring import (
+    check_measuring,
+    known_metrics,
+    latency_table,
+    measure_words,
+    measured_apart,
+    measured_metrics,
+    model_here,
+)
+from nas.search.outlook import Outlook
 from nas.search.peers import train_peers
 from nas.search.planner import multipliers, one_thread, plan_search, times
 from nas.search.result import Result
@@ -39,6 +51,7 @@ from nas.search.settled import Settled, check_same, size_words
 from nas.search.shares import Shares
 from nas.search.storage import hold, open_storage
 from nas.search.study import Record, SearchStudy
+from nas.search.tally import Tally, read_tally
 from nas.space.library import load_space
 from nas.train.data import Dataset, load_data
 from nas.train.recipe_pages import load_recipe
@@ -76,7 +89,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     _check_device(device)
     meter = Meter(budget)
     space = load_space(config.space)
-    check_measuring(config, device, space.spec, say)
+    measured = check_measuring(config, device, space.spec)
     load_recipe(config.recipe)
     choose_strategy(config.strategy, space, budget)
     for words in (config.deploy, config.proxy):
@@ -87,18 +100,20 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     workers = config.workers or default_workers(config, device)
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
     seconds = time_left(budget, device, workers)
-    plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
+    with meter.holding(device):
+        plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
     if shares.final and plan.deploy.input != data.input_shape:
         raise UsageError("final trainings are at the deployed size, and the images have another",
                          expected=times(plan.deploy.input), got=times(data.input_shape),
                          hint="Add image_size=, or say final=0 and train with `nas train`.")  # fmt: skip
-    folder.create()
-    for note in plan.notes:
-        say(note)
-    say(f"budget {budget}: {shares}")
     settled = Settled.make(config, name=folder.path.resolve().name, device=device, space=space, fingerprint=data.fingerprint,
                            plan=plan, shares=shares)
-    return _run(folder, settled, data, meter, workers, say, view, callbacks, new=True)
+    table = latency_table(settled, say)
+    folder.create()
+    for note in (*plan.notes, *measured):
+        say(note)
+    say(f"budget {budget}: {shares}")
+    return _run(folder, settled, data, meter, workers, table, say, view, callbacks, new=True)
 
 
 def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None = None, asked: SearchConfig | None = None,
@@ -124,10 +139,12 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     _check_device(settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
-        check_measuring(config, settled.device, settled.space.spec, say)
+        for note in check_measuring(config, settled.device, settled.space.spec):
+            say(note)
         workers = workers or config.workers or default_workers(config, settled.device)
+        table = latency_table(settled, say)
         folder.create()
-        return _run(folder, replace(settled, config=config), data, meter, workers, say, view, callbacks,
+        return _run(folder, replace(settled, config=config), data, meter, workers, table, say, view, callbacks,
                     new=False)
 
 
@@ -139,7 +156,7 @@ def _check_device(device: str) -> None:
                               "A new search with gpus_per_trial=0 has its trials on CPUs.")  # fmt: skip
 
 
-def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, say: Say,
+def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, table: LatencyTable | None, say: Say,
          view: Callable[[], AbstractContextManager[View]], callbacks: Sequence[Callback], *, new: bool) -> Result:  # fmt: skip
     config, device, plan, space = settled.config, settled.device, settled.plan, settled.space
     objectives, constraints = settled.objectives, settled.constraints
@@ -152,15 +169,17 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                            got=settled.name,
                            hint="Choose another run=.")  # fmt: skip
         if not new:
-            meter = Meter.from_mapping(meter.budget, study.spent)
+            meter.remember(study.spent, read_tally(folder.tally))
         expected = expected_trials(meter.budget, plan, device, workers)
         sampler, reason = choose_strategy(config.strategy, space, meter.budget, config.seed, expected,
                                           known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
+        model = model_here(config, measure_words(settled, folder), study.metadata.get(MEASURED_ON))
         # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
+        stack.enter_context(Tally(folder.tally, meter))
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
@@ -169,8 +188,8 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         payload = payload_of(settled, folder, shared)
         how = payload["measure"]
         apart = how is not None and measured_apart(config.target or device)
-        if how is not None and "latency" in how["metrics"] and not apart:
-            calibrate(how)
+        here = not apart and (not model or model in device_models().values())
+        units = _units(how, meter if here else None) if how is not None and (here or table) else {}
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
         opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
                          log=folder.log, say=say, carry=carried)  # fmt: skip
@@ -186,18 +205,19 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
             folder=folder.path, name=settled.name, config=config.to_mapping(), objectives=objectives, constraints=constraints,
             records=[r for r in study.records if r.state != "running"]))  # fmt: skip
         with view() as show:
+            rules = rules_of(settled, expected, Sums(table, units) if table else None)
             loop = SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=apart_from, plan=plan,
-                              payload=payload, view=show, rules=rules_of(settled, expected))  # fmt: skip
+                              payload=payload, view=show, rules=rules, model=model)  # fmt: skip
             loop.run()
             shares = settled.shares
             for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):
                 if wanted and not loop.interrupted:
                     look(loop)
         heard.on_search_end(loop.message)
-        with one_thread(device):
+        with one_thread(device), meter.holding(device):
             tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
-        ledger.write_front(tested)
-        finals = tuple(read_finals(loop, settled, data))
+            ledger.write_front(tested)
+            finals = tuple(read_finals(loop, settled, data))
         ledger.save_checks()
         for remark in ledger.remarks:
             say(f"note: {remark}")
@@ -210,16 +230,25 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
     )  # fmt: skip
 
 
-def rules_of(settled: Settled, expected: int | None = None) -> Rules:
-    """What the search does beside its strategy."""
+def _units(how: Mapping[str, Any], meter: Meter | None) -> Mapping[int, float]:
+    """The reference's quiet milliseconds where latency is measured, before workers disturb it; metered where it is here."""
+    if "latency" not in how["metrics"]:
+        return {}
+    with meter.holding(how["target"]) if meter else nullcontext():
+        return calibrate(how)
+
+
+def rules_of(settled: Settled, expected: int | None = None, sums: Sums | None = None) -> Rules:
+    """What the search does beside its strategy; ``sums``: those of its latency table."""
     config, shares = settled.config, settled.shares
     random = RandomSampler(settled.space, seed=derive_seed(config.seed, "baseline")) if shares.baseline else None
     halving = None
     if config.early_stopping == "asha":
         halving = Halving(settled.objectives, settled.plan.recipe.epochs, expected=expected)
-    limited = any(limit.metric == "latency" and limit.op == "<=" for limit in settled.constraints)
-    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s,
-                 foresight=Foresight() if limited else None)
+    timed = "latency" in measured_metrics(settled.objectives, settled.constraints)
+    outlook = Outlook(settled.objectives, settled.constraints, Foresight(sums) if timed else None,
+                      plain=config.strategy == "random")  # fmt: skip
+    return Rules(shares=shares, random=random, halving=halving, timeout=config.timeout_s, outlook=outlook)
 
 
 def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Record:
 
     @property
     def unfinished(self) -> bool:
-        """Stopped before it could be judged: by Ctrl-C, or at the budget's end."""
-        return self.state == "stopped" and UNFINISHED in self.attrs
+        """Stopped before it could be judged: at the budget's end, or because its measurement was refused."""
+        return self.state == "stopped" and bool(self.attrs.get(UNFINISHED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +231,13 @@ class SearchStudy:
     def tell(
         self, number: int, state: State, *, metrics: Metrics | None = None, reason: str | None = None,
         duplicate_of: int | None = None, attrs: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None, for_now: bool = False,
     ) -> Record:  # fmt: skip
         """End a running trial in one write, together with ``metadata`` (the meter).
 
         ``completed`` needs every objective and every limited metric; a value that is not a number makes it ``failed``.
-        Raises RunError for a trial that is not running.
+        ``for_now``: it is stopped until :meth:`reopen`, and Optuna has it as waiting, since what has ended there has ended for
+        good. Raises RunError for a trial that is not running.
         """
         record = self.records[number]
         if record.state != "running" or state == "running":
@@ -244,8 +245,10 @@ class SearchStudy:
         before = _user_attrs(record)
         record.attrs |= attrs or {}
         end = self._end(record, state, metrics, reason, duplicate_of)
+        if for_now:
+            end = end._replace(state=TrialState.WAITING)
         trial_id, storage = self._trials[number]._trial_id, self._storage.optuna
-        if self._sampler is not None:
+        if self._sampler is not None and not for_now:
             self._sampler.after_trial(self.optuna, storage.get_trial(trial_id), end.state, end.values)
         with self._storage.batch():
             for key, value in _user_attrs(record).items():
@@ -259,6 +262,29 @@ class SearchStudy:
         if record.unfinished and self._by_identity.get(record.identity) == number:
             del self._by_identity[record.identity]
         return record
+
+    @property
+    def stopped_for_now(self) -> list[Record]:
+        """Those that :meth:`reopen` would have run again."""
+        both = zip(self.records, self._trials, strict=True)
+        return [record for record, trial in both if trial.state == TrialState.WAITING and record.state == "stopped"]
+
+    def reopen(self) -> None:
+        """Have those that were stopped for now run again, under their numbers, in one write: as if left in flight."""
+        again, storage = self.stopped_for_now, self._storage.optuna
+        with self._storage.batch():
+            for record in again:
+                record.attrs |= {UNFINISHED: False} if record.unfinished else {}
+                record.state, record.reason = "running", None
+                trial_id = self._trials[record.number]._trial_id
+                storage.set_trial_state_values(trial_id, TrialState.RUNNING)  # first: a waiting trial's attributes are fixed
+                for key, value in {**_user_attrs(record), "reason": None}.items():  # nor can any be deleted
+                    if self._trials[record.number].user_attrs.get(key) != value:
+                        storage.set_trial_user_attr(trial_id, key, value)
+        for record in again:
+            self._trials[record.number] = storage.get_trial(self._trials[record.number]._trial_id)
+            self._by_identity.setdefault(record.identity, record.number)
+        self.left_running += tuple(record.number for record in again)
 
     def note(self, number: int, **attrs: Any) -> None:
         """Store attributes of a running trial, in one write."""
@@ -306,11 +332,13 @@ class SearchStudy:
     def _record(self, trial: FrozenTrial) -> Record:
         """The record of a stored trial; of one that another program stored, what can be known.
 
-        Whether it has ended, Optuna's state says: it is the last thing written of an end that a kill can cut short.
+        Whether it has ended, if only for now, Optuna's state says: it is the last thing written of an end that a kill can cut
+        short.
         """
         attrs = dict(trial.user_attrs)
         own = {key: attrs.pop(key) for key in _OWN if key in attrs}
-        if not trial.state.is_finished():
+        stopped_for_now = trial.state == TrialState.WAITING and own.get("state") == "stopped"
+        if not trial.state.is_finished() and not stopped_for_now:
             # The state is the last word of an ending: without it, what was written of the ending does not count.
             own = {key: own[key] for key in ("identity", "seed") if key in own} | {"state": "running"}
         elif own.get("state", "running") == "running":

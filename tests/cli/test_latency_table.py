@@ -32,7 +32,7 @@ def measured(tmp_path, monkeypatch):
     def measure(module, shape, **options):
         shapes.append(shape)
         ms = 0.1 + sum(p.numel() for p in module.parameters()) / 1000
-        return SimpleNamespace(median_ms=ms, low_ms=ms, high_ms=ms)
+        return SimpleNamespace(median_ms=ms, low_ms=ms, high_ms=ms, reference_depth=1, reference_ms=1.0)
 
     monkeypatch.setattr(verb, "measure_latency", measure)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -55,10 +55,13 @@ def test_a_space_is_measured_once_and_judged(measured, capsys):
     assert document["additivity"]["ratio"] < 1, "whole networks have the fixed part of an operation once"
     count = len(measured)
     assert nas("tiny.yaml", "networks=8", "check=3") == 0
-    assert len(measured) == count + 3, "only the whole networks again"
+    assert len(measured) == count, "the whole networks are kept too"
     text = capsys.readouterr().out
     assert "0 of them measured now" in text
+    assert "additivity over 3 whole networks" in text
     assert "rank correlation 1.00" in text
+    assert nas("tiny.yaml", "networks=8", "check=5") == 0
+    assert len(measured) == count + 2
 
 
 def test_networks_are_sampled_until_they_bring_nothing_new(measured, capsys, monkeypatch):

@@ -156,7 +156,8 @@ def test_what_a_format_cannot_express_is_said_before(here, monkeypatch):
     foretell(SearchConfig.from_words({**words, "final": "1"}), ("py",), told.append)
     assert len(told) == 4
     foretell(SearchConfig.from_words({**words, "formats": "py,onnx", "recipe": "quick"}), ("py", "onnx"), told.append)
-    assert [line.split(" is ")[0] for line in told[4:]] == ["note: formats=py,onnx", "note: recipe=quick"]
+    assert [line.partition(" nothing is ")[2] for line in told[4:]] == [
+        "exported by formats=py,onnx: add final=1", "trained by recipe=quick: add final=1"]
     assert len(asked) == 2
 
 

@@ -60,6 +60,29 @@ def test_a_worker_joins_works_is_killed_and_the_search_ends_by_itself(here):
     assert (again.state, again.attrs["device"]) == ("completed", "cpu"), "elsewhere"
 
 
+@pytest.mark.slow  # two processes import torch, measure and train
+def test_a_guest_with_another_processor_trains_and_what_is_measured_is_the_drivers(here, monkeypatch):
+    write_data(here / "tiny.npz", images=900)
+    monkeypatch.setenv("NAS_PROCESSOR", "board A")
+    driver = begin(*(word for word in SEARCH if "=accuracy" not in word), "objectives=accuracy,latency", cwd=here)
+    try:
+        command = told(driver)
+    except AssertionError as error:
+        if "the measurement was refused" in str(error):
+            pytest.skip("the machine is too busy to measure on")
+        raise
+    guest = subprocess.Popen([*NAS, *command, "workers=1"], cwd=here, env={**environment(), "NAS_PROCESSOR": "board B"},
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    out, errors = driver.communicate(timeout=600)
+    guest.wait(timeout=20)
+    assert (driver.returncode, errors) == (0, ""), out
+    trials = [t for t in stored(here / "results" / "r")[0] if "latency" in t.attrs]
+    if not trials:
+        pytest.skip("the machine was too busy to measure on")
+    assert {t.attrs["latency"]["device_name"] for t in trials} == {"board A"}
+    assert [t for t in trials if "@" in t.attrs["device"]], "the guest trained what the driver's worker measured"
+
+
 def test_a_search_that_is_not_there_is_told(here):
     done = nas("worker", "connect=127.0.0.1:9", "token=sixteen-letters-or-more", cwd=here)
     assert done.returncode == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.errors import MeasureError
-from nas.measure.device import CpuTimer, clock_mhz, device_name, find_device, lock_name, quiet
+from nas.measure.device import CpuTimer, clock_mhz, device_models, device_name, find_device, lock_name, processor_name, quiet
 
 CPU = torch.device("cpu")
 pins = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
@@ -73,3 +73,18 @@ def test_the_cpu_has_a_name_and_perhaps_a_clock():
     assert device_name(CPU)
     assert lock_name(CPU) == "cpu"
     assert (mhz := clock_mhz(CPU)) is None or mhz > 0
+
+
+@pytest.mark.parametrize(("cpuinfo", "name"), [
+    ("processor\t: 0\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel name\t: another\n", "AMD EPYC"),
+    ("processor\t: 0\nCPU part\t: 0xd08\n\nModel\t\t: Raspberry Pi 4 Model B Rev 1.1\n", "Raspberry Pi 4 Model B Rev 1.1"),
+    ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", "aarch64 0xd0c"),
+])  # fmt: skip
+def test_what_a_processor_is_called(tmp_path, monkeypatch, cpuinfo, name):
+    monkeypatch.delenv("NAS_PROCESSOR", raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert processor_name(tmp_path / "cpuinfo") == name
+    assert processor_name(tmp_path / "none")
+    monkeypatch.setenv("NAS_PROCESSOR", "board A")
+    assert processor_name(tmp_path / "cpuinfo") == device_name(CPU) == device_models()["cpu"] == "board A"

@@ -2,13 +2,15 @@
 
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nas.measure import foresight
-from nas.measure.foresight import AUDIT, FIRST, HISTORY, Foresight, next_fit
-from nas.net.graph import Graph
+from nas.measure.foresight import AUDIT, FEW, FIRST, HISTORY, Foresight, next_fit
+from nas.measure.table import LatencyTable, Sums, work_of
+from nas.net.graph import Graph, Size
 from nas.net.lower import lower
 from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
@@ -74,7 +76,7 @@ def test_fits_are_ever_rarer():
     while fits[-1] < 180:
         fits.append(next_fit(fits[-1]))
     assert fits == [20, 40, 80, 130, 180]
-    assert next_fit(500) == 550, "of a run that goes on"
+    assert next_fit(500) == 625, "of a run that goes on"
 
 
 def test_the_newest_measurements_count(monkeypatch):
@@ -87,6 +89,65 @@ def test_the_newest_measurements_count(monkeypatch):
     low, median, high = found.interval(graphs[0])
     assert low <= median <= high < 50 * truth(graphs[0])
     assert HISTORY > 25
+
+
+def measured(ms: float):
+    """What a measurement of a module would give, in a unit of 2 ms."""
+    return lambda module, shape: SimpleNamespace(median_ms=ms, low_ms=ms, high_ms=ms, reference_depth=1, reference_ms=2.0)
+
+
+def tabled(path, whole: int, noise: float = 0.02, units=None) -> Sums:
+    """A table of a machine on which a network takes ``truth``: operations alone are slower, each by a factor of its own."""
+    rng, table = np.random.default_rng(1), LatencyTable(path / "table.json", {})
+    for graph in networks(60, seed=7):
+        for work in table.missing(graph):
+            alone = (0.12 + 1.3 * work.call.macs / 1e6) * math.exp(0.1 * rng.standard_normal())
+            table.add(work, measured(alone), 1)
+    sampled, known = random.Random(8), 0
+    while known < whole:
+        architecture = SPACE.sample(sampled)
+        ms = truth(lower(architecture)) * math.exp(noise * rng.standard_normal())
+        table.add_whole(architecture, Size(), measured(ms))
+        known = len(table.whole)
+    return Sums(table, units)
+
+
+@pytest.mark.parametrize("whole", [FEW, 25])
+def test_a_table_tells_before_anything_is_measured(tmp_path, whole):
+    found, graphs = Foresight(tabled(tmp_path, whole)), networks(150, seed=1)
+    triples = [(found.interval(graph), truth(graph)) for graph in graphs]
+    assert np.mean([low <= true <= high for (low, _, high), true in triples]) > 0.97
+    assert np.median([abs(median / true - 1) for (_, median, _), true in triples]) < 0.12
+    limit = float(np.median([true for _, true in triples]))
+    why = next(filter(None, (found.surely_over(graph, limit) for graph in graphs)))
+    assert f"from a latency table and {whole} measurements" in why
+
+
+def test_a_table_of_operations_alone_waits_for_measurements(tmp_path):
+    found, graph = Foresight(tabled(tmp_path, FEW - 1)), networks(1, seed=9)[0]
+    assert found.interval(graph) is None
+    found.add(networks(1, seed=10)[0], 1.0)
+    assert found.interval(graph) is not None
+
+
+def test_what_the_table_lacks_is_foreseen_from_measurements_alone(tmp_path):
+    sums = tabled(tmp_path, 10)
+    found, (graph, *others) = Foresight(sums), networks(30, seed=11)
+    assert found.interval(graph) is not None
+    *_, last = work_of(graph)
+    del sums._ms[last.key]
+    assert found.interval(graph) is None
+    for other in others:
+        found.add(other, truth(other))
+    low, _, high = found.interval(graph)
+    assert low <= truth(graph) <= high
+
+
+def test_a_table_is_taken_in_the_searchs_unit(tmp_path):
+    graph = networks(1, seed=12)[0]
+    usual, slower = (Foresight(tabled(tmp_path / name, 10, units=units)).interval(graph)
+                     for name, units in (("a", {1: 2.0}), ("b", {1: 3.0})))  # fmt: skip
+    assert slower == pytest.approx([1.5 * ms for ms in usual])
 
 
 def test_something_never_seen_is_measured():

@@ -1,7 +1,6 @@
 """Real measurements, tiny ones; no time is asserted, only what is bigger."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 
 from nas.errors import MeasureError
 from nas.measure import latency as room
+from nas.measure.conditions import Conditions
+from nas.measure.device import quiet
 from nas.measure.latency import measure_latency
 from nas.measure.protocol import Limits
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
@@ -56,11 +57,11 @@ def test_four_times_the_network_is_slower(anchors):
     assert small.reference_ms == large.reference_ms == 1
 
 
-def test_a_network_is_paired_with_the_reference_that_takes_about_its_time(anchors):
-    limits = replace(LENIENT, min_pairs=6, max_s=20)
-    depths = [measure_latency(reference_net(depth), REFERENCE_SHAPE, limits=limits, anchors=anchors).reference_depth
-              for depth in (1, 4, 12)]  # fmt: skip
-    assert depths == [1, 4, 4]
+def test_a_network_is_paired_with_the_reference_that_takes_about_its_time():
+    conditions = Conditions.of()
+    with quiet(conditions.device, 1, None) as timer:
+        nets = [conditions.prepare(reference_net(depth), REFERENCE_SHAPE, 1, conditions.runtime) for depth in (1, 4, 12)]
+        assert [room._reference_for(net, conditions, timer)[0] for net in nets] == [1, 4, 4]
 
 
 def test_the_reference_is_calibrated_once_for_a_record(tmp_path, monkeypatch):

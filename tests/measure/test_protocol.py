@@ -60,19 +60,22 @@ def test_interrupted_runs_are_thrown_away():
     assert ratio.rejected > ratio.n / 2
 
 
-def test_a_busy_machine_is_watched_for_longer():
-    rng = np.random.default_rng(3)
-    busy, quiet = Machine(disturbed=lambda now: bool(rng.random() < 0.4)).ratio(), Machine().ratio()
-    assert busy.n + busy.rejected > 1.5 * (quiet.n + quiet.rejected)
-
-
-def test_load_that_hits_half_of_the_runs_harder_does_not_count():
+def test_load_that_hits_some_of_the_runs_harder_does_not_count():
     rng = np.random.default_rng(2)
-    slowdown = np.where(rng.random(400) < 0.4, 1.4, 1) * rng.normal(1, 0.005, 400)
+    slowdown = np.where(rng.random(400) < 0.3, 1.4, 1) * rng.normal(1, 0.005, 400)
     pairs = [Pair(QUIET * s, 2 * QUIET * s**1.5) for s in slowdown]
     ratio = summarise(pairs, 0.95)
     assert ratio is not None
     assert ratio.median == pytest.approx(2, rel=0.01)
+
+
+def test_cores_that_are_slow_by_turns_move_the_times_but_not_the_ratio():
+    load = np.random.default_rng(4)
+    phases = np.cumsum(load.random(4000) < 0.1) % 2  # of some 10 ms
+    machine = Machine(slowdown=lambda now: 1.8 if phases[int(now * 1000) % 4000] else 1.0, noise=0.05)
+    ratio = machine.ratio()
+    assert np.mean(machine.times) > 1.2 * 2 * QUIET
+    assert ratio.median == pytest.approx(2, rel=0.03)
 
 
 def test_sampling_stops_when_the_median_is_known_and_noise_takes_longer():
@@ -95,7 +98,7 @@ def test_sampling_ends_at_the_limit_without_a_result():
 
 @pytest.mark.parametrize(("machine", "reason"), [
     (Machine(disturbed=lambda now: True), "100% of .* runs were interrupted"),
-    (Machine(slowdown=lambda now: 2.0), "(9|10).% slower than in quiet times"),
+    (Machine(slowdown=lambda now: 3.0), "(19|20).% slower than in quiet times"),
     (Machine(slowdown=lambda now: 0.8), "2[456]% faster than .*latency_reference.json, .*slower machine. Delete"),
     (Machine(net=2000), "only 2 runs fitted into 3 s"),
     (Machine(noise=3.0), "tell the median to"),
@@ -138,6 +141,14 @@ def test_the_quiet_time_is_found_beside_others():
     load = np.random.default_rng(3)
     machine = Machine(net=1, slowdown=lambda now: load.uniform(1.2, 1.6) if load.random() < 0.7 else 1.0,
                       disturbed=lambda now: bool(load.random() < 0.2))  # fmt: skip
-    seconds = quiet_time([machine.turn() for _ in range(400)])
-    assert seconds == pytest.approx(QUIET, rel=0.02)
+    seconds, calm = quiet_time([machine.turn() for _ in range(400)])
+    assert seconds == pytest.approx(QUIET, rel=0.03)
+    assert not calm
     assert quiet_time([Pair(1.0, 1.0, True)]) is None
+
+
+def test_the_quiet_time_of_a_quiet_machine_is_the_median():
+    machine = Machine(net=1)
+    seconds, calm = quiet_time([machine.turn() for _ in range(400)])
+    assert seconds == pytest.approx(QUIET, rel=0.005)
+    assert calm

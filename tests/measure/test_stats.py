@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.measure.stats import median_interval, median_rank, quieter_half, settled
+from nas.measure.stats import effective_size, median_interval, median_rank, settled
 
 times = st.floats(1e-6, 1e3)
 
@@ -46,17 +46,30 @@ def test_settled(values, ended):
     assert settled(values, window=5, tolerance=0.02) is ended
 
 
-@given(st.lists(st.tuples(times, times), min_size=1, max_size=40), st.sampled_from([0.25, 2.0, 1024.0]))
-def test_quieter_half_is_fair_to_both_sides_and_to_units(pairs, unit):
-    first, second = np.array(pairs).T
-    kept = quieter_half(first, second)
-    assert len(kept) == (len(pairs) + 1) // 2
-    assert list(kept) == sorted(set(kept))
-    assert list(kept) == list(quieter_half(second, first))
-    assert list(kept) == list(quieter_half(first * unit, second))
+def phases(rng, n, length):
+    """Values that are high and low by turns, for random times of that mean length."""
+    change = rng.random(n) < 1 / length
+    return np.where(np.cumsum(change) % 2, 1.2, 1.0) * rng.normal(1, 0.1, n)
 
 
-def test_quieter_half_leaves_out_what_was_slow_on_either_side():
-    first, second = np.ones(8), np.full(8, 5.0)
-    first[[0, 3]], second[[4, 6]] = 2.0, 9.0
-    assert list(quieter_half(first, second)) == [1, 2, 5, 7]
+def test_values_that_follow_each_other_by_chance_count_each():
+    sizes = [effective_size(np.random.default_rng(seed).normal(size=200)) for seed in range(50)]
+    assert 140 < np.median(sizes) <= 200
+
+
+def test_values_in_phases_count_for_less_the_longer_these_last():
+    short, long = (np.median([effective_size(phases(np.random.default_rng(seed), 400, length)) for seed in range(30)])
+                   for length in (4, 40))  # fmt: skip
+    assert 20 < 2 * long < short < 300
+
+
+def test_an_interval_over_phases_covers_the_median():
+    rng = np.random.default_rng(0)
+    median = np.median(phases(rng, 200_000, 10))
+    intervals = [median_interval(phases(rng, 300, 10)) for _ in range(400)]
+    assert np.mean([low <= median <= high for low, high in intervals]) > 0.88
+
+
+def test_equal_values_count_each():
+    assert effective_size(np.ones(30)) == 30
+    assert median_interval(np.ones(30)) == (1, 1)

@@ -75,13 +75,15 @@ def test_energy_is_the_inputs_share_in_millijoules(monkeypatch):
 @pytest.mark.parametrize(("target", "options", "kind", "message"), [
     ("tpu", {}, MeasureError, r"no such device.*expected cpu"),
     ("cpu", {"runtime": "onnx"}, MeasureError, r"unknown runtime.*Did you mean 'onnxruntime'"),
-    ("cpu", {"runtime": "tensorrt"}, MeasureError, r"runtime=tensorrt needs packages.*tensorrt"),
+    ("cpu", {"runtime": "tensorrt"}, MeasureError, r"needs onnxscript, tensorrt, which.*pip install .*tensorrt"),
+    ("cpu", {"runtime": "onnxruntime"}, MeasureError, r"needs onnxscript, which.*pip install 'nas\[onnx\]'. Or say another"),
+    ("http://127.0.0.1:9", {"runtime": "tensorrt"}, MeasureError, r"runtime=tensorrt needs onnxscript, which"),
     ("https://", {}, UsageError, "no target"),
 ])  # fmt: skip
 def test_what_cannot_be_reached_is_told(target, options, kind, message, monkeypatch):
     from nas.measure import runtime
 
-    monkeypatch.setattr(runtime, "find_spec", lambda name: None if name == "tensorrt" else name)
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None if name in {"tensorrt", "onnxscript"} else name)
     with pytest.raises(kind, match=message):
         check_target(target, **options)
 

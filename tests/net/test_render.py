@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from nas.errors import ExportError, NasError
 from nas.net.build import build
-from nas.net.graph import Graph, Size
+from nas.net.graph import Call, Graph, Size
 from nas.net.lower import lower
 from nas.net.render import Head, render
 from nas.net.render.source import Sources
@@ -142,7 +143,8 @@ def test_an_input_that_python_cannot_name(name: str) -> None:
 def test_a_value_that_is_no_literal_is_refused() -> None:
     graph = page("{name: t, network: [conv_bn, global_avg_pool, classifier]}")
     node = graph.nodes[0]
-    call = node.target._replace(kwargs={**node.target.kwargs, "padding": object()})  # type: ignore[union-attr]
+    assert isinstance(node.target, Call)
+    call = replace(node.target, kwargs={**node.target.kwargs, "padding": object()})
     hostile = Graph(graph.name, graph.inputs, (node._replace(target=call), *graph.nodes[1:]), graph.output, graph.shape)
     with pytest.raises(ExportError, match="cannot be written as source"):
         render(hostile, Head(title="t"))

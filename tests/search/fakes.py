@@ -29,6 +29,8 @@ from nas.space.parse import parse_page
 from nas.space.search_space import SearchSpace
 from nas.train.recipe import Recipe
 
+PROCESSOR = "a processor"
+
 THREE = """
 name: three
 source: a test
@@ -106,14 +108,18 @@ class FakeExecutor(Executor):
 
     @property
     def resources(self) -> Sequence[Resources]:
-        return [Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(i,)) for i in range(self.slots)]
+        return [Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(i,), models={"cpu": PROCESSOR})
+                for i in range(self.slots)]  # fmt: skip
 
     @property
     def free(self) -> int:
         return self.slots - len(self.jobs)
 
+    def free_on(self, model: str) -> int:
+        return self.free if model == PROCESSOR else 0
+
     def submit(self, job: Job) -> int:
-        assert self.free
+        assert self.free if job.needs is None else self.free_on(job.needs)
         assert all(other.trial != job.trial for other in self.jobs)
         self.jobs.append(job)
         self.begun[job.trial] = self._now()
@@ -174,7 +180,8 @@ def settled(page: str = MANY, **words: Any) -> Settled:
 
 @contextmanager
 def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, clock: Clock | None = None,
-           view: Callable[[Status], None] = lambda status: None, rules: Mapping[str, Any] = {}):  # fmt: skip
+           view: Callable[[Status], None] = lambda status: None, rules: Mapping[str, Any] = {},
+           measurer: Executor | None = None):  # fmt: skip
     """A loop over a real journal in ``folder``; called again on the same folder it goes on."""
     chosen = chosen or settled()
     config = chosen.config
@@ -184,11 +191,12 @@ def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, c
     with open_storage(run.study) as storage:
         study = SearchStudy(storage, chosen.space, objectives, constraints, name="run")
         budget = parse_budget(config.budget)
-        meter = Meter.from_mapping(budget, study.spent, *([clock] if clock else []))
+        meter = Meter(budget, *([clock] if clock else []))
+        meter.remember(study.spent)
         sampler, _ = choose_strategy(config.strategy, chosen.space, budget, config.seed)
         ledger = Ledger(study, meter, run, chosen.plan.deploy)
-        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, plan=chosen.plan, payload=payload_of(chosen, run),
-                         view=view, rules=rules_of(chosen, **rules))  # fmt: skip
+        yield SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=measurer, plan=chosen.plan,
+                         payload=payload_of(chosen, run), view=view, rules=rules_of(chosen, **rules))  # fmt: skip
 
 
 def run_loop(folder: Path, executor: Executor | None = None, chosen: Settled | None = None, **options: Any) -> SearchLoop:

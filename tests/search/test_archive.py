@@ -90,7 +90,7 @@ def test_a_run_that_has_not_begun_is_told_and_not_made(tmp_path):
 def test_trials_in_flight_are_counted_as_such(tmp_path):
     executor = FakeExecutor(held=[0])
     with a_loop(tmp_path / "run", executor) as loop:
-        loop._propose()
+        loop._start_jobs()
         RunFolder(tmp_path / "run").write_config(settled().to_mapping())
         with open_archive(str(tmp_path / "run")) as archive:
             assert archive.counts == {"running": 1}

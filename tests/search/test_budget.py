@@ -83,7 +83,8 @@ def test_the_meter_counts_exactly_what_ran_through_any_number_of_restarts(steps)
         elif what == "save":  # killed, and started again after an hour that nobody worked
             saved = meter.to_mapping()
             clock.now += 3600
-            meter = Meter.from_mapping(budget, saved, clock)
+            meter = Meter(budget, clock)
+            meter.remember(saved)
             running.clear()
         assert (meter.spent("wall"), meter.spent("trials")) == (wall, trials)
         assert {kind: meter.spent(kind) for kind in ("cpu", "gpu")} == device
@@ -176,10 +177,35 @@ def test_a_trial_is_metered_once():
         meter.begin(3, "cpu")
 
 
+@pytest.mark.parametrize(("device", "budget", "spent"), [("cpu", "2cpuh", 0.5), ("cuda", "2gpuh", 0.5), ("cuda:1", "2gpuh", 0.5),
+                                                         ("cpu", "2gpuh", 0.0), ("cuda", "2cpuh", 0.0)])
+def test_a_device_that_the_driver_holds_itself_is_spent_as_a_trials(device, budget, spent):
+    clock = Clock()
+    meter = Meter(parse_budget(budget), clock)
+    meter.begin(0, "gpu" if "gpu" in budget else "cpu", fraction=2.0)
+    meter.end(0)
+    with meter.holding(device):
+        clock.now += 900
+        assert meter.rows()[0]["spent"] == spent / 2, "also while it lasts"
+        clock.now += 900
+    clock.now += 900
+    with pytest.raises(ZeroDivisionError), meter.holding(device):
+        1 / 0  # noqa: B018
+    assert meter.rows() == [{"asked": 2.0, "spent": spent, "unit": budget[1:]}]
+
+
 @pytest.mark.parametrize("value", [-1.0, "x", True, float("nan")])
 def test_a_damaged_meter_is_refused(value):
     with pytest.raises(RunError, match="gpu"):
-        Meter.from_mapping(Budget(), {"gpu": value})
+        Meter(Budget()).remember({}, {"gpu": value})
+
+
+def test_of_what_was_spent_before_the_most_that_is_told_counts():
+    clock = Clock()
+    meter = Meter(parse_budget("1h,5gpuh,9trials"), clock)
+    clock.now += 3  # spent by this driver before it could read what others had
+    meter.remember({"wall": 10.0, "gpu": 4.0, "trials": 2}, {"wall": 9.0, "gpu": 4.5})
+    assert [meter.spent(kind) for kind in ("wall", "cpu", "gpu", "trials")] == [13.0, 0.0, 4.5, 2]
 
 
 @pytest.mark.parametrize(("old", "new", "both"), [

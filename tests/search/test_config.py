@@ -13,8 +13,8 @@ from nas.search.keys import KEYS
 LEAST = {"space": "nasnet_cell", "data": "digits", "budget": "3min"}
 FULL = {
     **LEAST, "objectives": "accuracy,num_params", "constraint": ["latency<=3ms", "num_params<=1M"], "strategy": "tpe",
-    "target": "cpu", "workers": "2", "engine": "ray", "address": "ray://head:10001", "gpus_per_trial": "0.5",
-    "cpus_per_trial": "2", "train_on": "resource:spot", "trial_timeout": "10min",
+    "target": "cpu", "latency_table": "t.json", "workers": "2", "engine": "ray", "address": "ray://head:10001",
+    "gpus_per_trial": "0.5", "cpus_per_trial": "2", "train_on": "resource:spot", "trial_timeout": "10min",
     "image_size": "48",
     "epochs": "5", "batch_size": "16", "seed": "7", "deploy": "repeats=6,filters=32,input=3x32x32,num_classes=10,batch=4",
     "runtime": "onnxruntime", "recipe": "imagenet", "formats": "py,onnx",
@@ -88,6 +88,14 @@ def test_words_go_before_the_file(tmp_path):
 def test_what_cannot_be_read_is_told(words, says):
     with pytest.raises(UsageError, match=says):
         SearchConfig.from_words({**LEAST, **words})
+
+
+@pytest.mark.parametrize(("words", "runtime"), [
+    ({}, "eager"), ({"formats": "onnx"}, "onnxruntime"), ({"formats": ["onnx", "py"]}, "onnxruntime"),
+    ({"formats": "py,onnx"}, "eager"), ({"formats": "pt2"}, "eager"), ({"formats": "onnx", "runtime": "openvino"}, "openvino"),
+])  # fmt: skip
+def test_it_is_measured_by_what_runs_the_first_format(words, runtime):
+    assert SearchConfig.from_words({**LEAST, **words}).measured_by == runtime
 
 
 @pytest.mark.parametrize("text", ["- a list", "spcae: x", "space: [", "config: other.yaml", "!!python/object:os.system x"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.search.halving import Halving, contributions, hopeless, rungs_of
+from nas.search.halving import Halving, contributions, rungs_of
 from nas.search.objectives import dominates, parse_objectives
 
 ACCURACY, BOTH = parse_objectives("accuracy"), parse_objectives("accuracy,latency")
@@ -87,15 +87,6 @@ def test_contributions_are_areas():
     table = np.array([[0.0, 3.0], [1.0, 1.0], [3.0, 0.0], [5.0, 5.0]])
     gain = contributions(table, np.array([0, 0, 0, 1]))
     assert gain.tolist() == [np.inf, (3 - 1) * (3 - 1), np.inf, np.inf]
-
-
-def test_hopeless_is_what_no_accuracy_can_help():
-    front = [{"accuracy": 1.0, "latency": 2.0}, {"accuracy": 0.9, "latency": 1.0}]
-    assert hopeless({"latency": 2.5}, front, BOTH)
-    assert hopeless({"latency": 2.0}, front, BOTH)
-    assert not hopeless({"latency": 1.5}, front, BOTH)
-    assert not hopeless({"latency": 2.5}, [], BOTH)
-    assert not hopeless({}, front, BOTH)
 
 
 def test_who_has_waited_too_long_is_given_up_and_the_latest_are_compared(monkeypatch):

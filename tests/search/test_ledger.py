@@ -22,7 +22,7 @@ def test_a_new_ledger_knows_and_writes_what_the_old_one_did(tmp_path):
     assert not (tmp_path / "weights" / "999.pt").exists()
 
 
-def test_what_was_spent_is_stored_once_a_second(tmp_path):
+def test_what_was_spent_is_stored_now_and_then(tmp_path):
     clock = Clock()
     with a_loop(tmp_path, FakeExecutor(), clock=clock) as loop:
         ledger, stored = loop.ledger, loop.study.metadata.get("meter")

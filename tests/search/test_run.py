@@ -113,7 +113,7 @@ def test_a_change_of_machine_is_told(tmp_path, monkeypatch):
     folder = made("run")
     assert folder.write_environment({"device": "cpu"}) == []
     assert folder.write_environment({"device": "cpu"}) == []
-    monkeypatch.setattr(runs, "cpu_name", lambda: "another one")
+    monkeypatch.setenv("NAS_PROCESSOR", "another one")
     (change,) = folder.write_environment({"device": "cpu"})
     assert "another one" in change
     folder.environment.write_text("no json")

@@ -6,20 +6,26 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from PIL import Image
 
-from nas.errors import DataError, RunError, SpaceError, UsageError
+from nas.errors import DataError, MeasureError, RunError, SpaceError, UsageError
 from nas.net.lower import lower
+from nas.search import start
 from nas.search.archive import open_archive
+from nas.search.budget import Meter
 from nas.search.config import SearchConfig
+from nas.search.halving import Halving
 from nas.search.run import FRONT_COLUMNS, TRIAL_COLUMNS, RunFolder
 from nas.search.settled import Settled
 from nas.search.start import resume
 from nas.search.storage import hold, open_storage
+from nas.search.tally import read_tally
 from nas.space.library import load_page
+from tests.search.fakes import Clock
 from tests.search.runs import config_of, no_view, quietly, write_data, write_page
 
 KEYS = {"run", "space", "strategy", "trials", "budget", "wall_s", "front", "best", "message", "interrupted", "final",
@@ -133,6 +139,23 @@ def test_the_written_configuration_repeats_the_search_exactly(begun):
     assert [test for _, test in first.front] == [test for _, test in second.front]
 
 
+@pytest.mark.slow  # a worker measures
+def test_a_run_is_gone_on_with_by_a_machine_of_its_own_model(tmp_path, data, page, monkeypatch):
+    monkeypatch.setenv("NAS_PROCESSOR", "board A")
+    folder = RunFolder(tmp_path / "run")
+    try:
+        first = quietly(config_of(data, page, folder.path, objectives="accuracy,latency", budget="2trials"))
+    except MeasureError:
+        pytest.skip("the machine is too busy to measure on")
+    if not first.counts["completed"]:
+        pytest.skip("the machine was too busy to measure on")
+    before = folder.config.read_text()
+    monkeypatch.setenv("NAS_PROCESSOR", "board B")
+    with pytest.raises(RunError, match="measured on another machine; expected board A; got 'board B'"):
+        resume(folder, budget="+2trials", say=print, view=no_view)
+    assert folder.config.read_text() == before
+
+
 def test_a_run_goes_on_with_more_budget(copied):
     said: list[str] = []
     before = table(copied.trials)
@@ -142,6 +165,26 @@ def test_a_run_goes_on_with_more_budget(copied):
     assert result.budget == [{"asked": 5, "spent": 5, "unit": "trials"}]
     assert Settled.read(copied).config.budget == "5trials"
     assert result.strategy == "surrogate"
+
+
+def test_a_larger_budget_trains_on_from_the_checkpoints_of_those_that_waited(tmp_path, data, page, monkeypatch):
+    words = {"early_stopping": "asha", "epochs": "3", "repeats": "0"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Halving, "promotable", lambda self: None)  # as where the budget ends before anybody could go on
+        quietly(config_of(data, page, tmp_path / "run", budget="4trials", **words))
+    waited = {int(row["trial"]): row for row in table(tmp_path / "run" / "trials.csv") if row["state"] == "stopped"}
+    assert {row["reason"] for row in waited.values()} == {"not promoted after 1 epoch"}
+    assert {int(path.stem) for path in (tmp_path / "run" / "checkpoints").iterdir()} == waited.keys()
+    result = quietly(config_of(data, page, tmp_path / "run", budget="5trials", **words))
+    assert result.budget[0]["spent"] == 5
+    with open_archive(str(tmp_path / "run")) as archive:
+        promoted = [r for r in archive.study.records if r.number in waited and r.state == "completed"]
+    assert promoted
+    for record in promoted:
+        row, curve = waited[record.number], record.attrs["curve"]
+        assert (len(curve), curve[0]) == (3, pytest.approx(float(row["val_accuracy"]), abs=1e-6))
+        assert record.attrs["train_s"] > float(row["train_s"])
+        assert record.attrs["seconds"] > float(row["seconds"])
 
 
 def test_a_moved_run_is_still_itself(copied, tmp_path):
@@ -255,6 +298,49 @@ def test_a_storage_that_holds_such_a_search_already_is_not_taken_over(begun, tmp
     with pytest.raises(RunError, match="holds a search of that name"):
         quietly(config)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """By a clock that goes for nothing else a call of that name takes so many seconds; the seconds of all."""
+    clock, calls = Clock(), []
+    monkeypatch.setattr(start, "Meter", partial(Meter, clock=clock))
+
+    def takes(name, seconds, error=None):
+        real = getattr(start, name)
+
+        def call(*args, **words):
+            calls.append(seconds)
+            clock.now += seconds
+            if error:
+                raise error
+            return real(*args, **words)
+
+        monkeypatch.setattr(start, name, call)
+        return calls
+
+    return takes
+
+
+def test_planning_and_the_test_of_the_front_are_spent(tmp_path, data, page, slowly):
+    slowly("plan_search", 100.0)
+    calls = slowly("test_accuracy", 1.0)
+    for budget in ("1cpuh,1trials", "1cpuh,2trials"):  # a new run, and one that goes on
+        result = quietly(config_of(data, page, tmp_path / "run", budget=budget, repeats="0"))
+        assert result.budget[0]["spent"] * 3600 == pytest.approx(sum(calls))
+    assert calls.count(100.0) == 1
+    assert calls.count(1.0) >= 2
+    with open_archive(str(tmp_path / "run")) as archive:
+        assert archive.study.spent["cpu"] == pytest.approx(sum(calls))
+
+
+def test_timing_the_reference_network_is_spent_also_by_a_search_that_ends_there(tmp_path, data, page, slowly):
+    calls = slowly("calibrate", 10.0, MeasureError("this machine is busy"))
+    slowly("plan_search", 100.0)
+    for spent in (110.0, 120.0):
+        with pytest.raises(MeasureError):
+            quietly(config_of(data, page, tmp_path / "run", budget="1cpuh", objectives="accuracy,latency"))
+        assert read_tally(tmp_path / "run" / "spent.bin")["cpu"] == pytest.approx(spent) == pytest.approx(sum(calls))
 
 
 @pytest.mark.parametrize("objectives", ["accuracy", "accuracy,num_params,macs"])

@@ -15,7 +15,7 @@ from nas.search.budget import Meter, parse_budget
 from nas.search.objectives import parse_constraint, parse_objectives
 from nas.search.samplers import STRATEGIES, RandomSampler
 from nas.search.storage import open_storage
-from nas.search.study import SearchStudy
+from nas.search.study import UNFINISHED, SearchStudy
 from tests.search.spaces import space
 
 OBJECTIVES = parse_objectives("accuracy,latency")
@@ -129,6 +129,54 @@ def test_a_duplicate_names_an_earlier_trial(study, sampler, number):
     with pytest.raises(RunError, match="cannot be a duplicate"):
         study.add(study.draft(sampler), "duplicate", duplicate_of=number)
     assert study.records == []
+
+
+@pytest.mark.parametrize("elsewhere", ["journal.jsonl", "study.db"])
+def test_what_is_stopped_for_now_is_stopped_until_it_is_opened_again(tmp_path, sampler, elsewhere):
+    where = tmp_path / elsewhere if elsewhere.endswith("jsonl") else f"sqlite:///{tmp_path / elsewhere}"
+
+    def opened(storage):
+        return SearchStudy(storage, space("conditional"), OBJECTIVES, (parse_constraint("latency<=3ms"),))
+
+    def in_optuna(storage):
+        (only,) = storage.optuna.get_all_studies()
+        return [trial.state.name for trial in storage.optuna.get_all_trials(only._study_id)]
+
+    with open_storage(where) as storage:
+        study = opened(storage)
+        for name in "abc":
+            study.add(study.draft(sampler), identity=name, attrs={"rungs": {"1": 0.5}})
+        words = {"metrics": {"latency": 2.0}, "reason": "no time", "for_now": True}
+        study.tell(0, "stopped", attrs={"seconds": 1.0}, **words)
+        study.tell(1, "stopped", attrs={UNFINISHED: True}, **words)
+        study.tell(2, "stopped", reason="over a limit")
+        before = study.records
+    with open_storage(where, reading=True) as storage:
+        assert in_optuna(storage) == ["WAITING", "WAITING", "PRUNED"]
+    with open_storage(where) as storage:
+        study = opened(storage)
+        assert study.records == before
+        assert [record.counts for record in before] == [True, False, True]
+        assert [record.number for record in study.stopped_for_now] == [0, 1]
+        assert (study.left_running, study.find("b")) == ((), None)
+        study.reopen()
+        assert study.stopped_for_now == []
+        assert (study.left_running, study.find("b").number) == ((0, 1), 1)
+        assert [(record.state, record.reason) for record in study.records[:2]] == [("running", None)] * 2
+    with open_storage(where) as storage:
+        study = opened(storage)
+        assert study.left_running == (0, 1)
+        study.tell(0, "completed", metrics=GOOD)
+        study.tell(1, "stopped", metrics={"latency": 2.5}, reason="not promoted")
+        before = study.records
+    with open_storage(where) as storage:
+        study = opened(storage)
+        assert study.records == before
+        assert (study.records[0].state, study.records[0].reason, study.records[0].attrs["seconds"]) == ("completed", None, 1.0)
+        assert (study.records[1].reason, study.records[1].counts) == ("not promoted", True)
+        assert in_optuna(storage) == ["COMPLETE", "PRUNED", "PRUNED"]
+        with pytest.raises(RunError, match="trial 0 is completed"):
+            study.tell(0, "stopped", for_now=True)
 
 
 def test_infeasible_trials_are_not_among_the_best(study, sampler, journal):

@@ -22,6 +22,7 @@ from nas.search.front import Checks
 from nas.search.objectives import METRICS, front
 from nas.search.settled import size_words
 from nas.search.study import STATES, Record
+from nas.search.tally import read_tally
 
 SEARCH, BASELINE = "search", "baseline"
 """The phases of trials."""
@@ -42,7 +43,7 @@ def run_document(archive: Archive) -> dict[str, Any]:
         "counts": {state: archive.counts[state] for state in STATES},
         "images": images, "trials": _trials(archive, members, images), "front": sorted(members),
         "hypervolume": _progress(archive, judged), "spending": spending(records),
-        "budget": Meter.from_mapping(parse_budget(archive.config.budget), archive.study.spent, clock=lambda: 0.0).rows(),
+        "budget": _budget(archive),
         "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives},
         "repeats": _repeats(records, metadata), "final": _final(records, archive.checks),
         "peers": list(metadata.get("peers") or ()),
@@ -65,6 +66,12 @@ def _word(value: Any) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     return ",".join(f"{k}={'x'.join(map(str, v)) if isinstance(v, list) else v}" for k, v in value.items())
+
+
+def _budget(archive: Archive) -> list[dict[str, Any]]:
+    meter = Meter(parse_budget(archive.config.budget), clock=lambda: 0.0)
+    meter.remember(archive.study.spent, read_tally(archive.folder.tally))
+    return meter.rows()
 
 
 def _head(archive: Archive) -> dict[str, Any]:

@@ -64,13 +64,16 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     share = 0 if device == "cpu" else config.gpus_per_trial
     if use == "measure":
         whole = 1 if Target.parse(config.target or device).device == "cuda" else 0
-        return LocalExecutor(task, workers=workers, threads=1, gpus_per_trial=whole, preload=preload, log=log)
+        return LocalExecutor(task, workers=workers, threads=1, gpus_per_trial=whole, preload=preload, log=log, claim=False)
     endpoint = None if config.endpoint is None else Endpoint.open(config.endpoint, carry=carry)
     if endpoint is not None:
         say(f"other machines join with: {endpoint.command}")
     threads = threads_of(config, device)
-    return LocalExecutor(task, workers=workers, threads=threads, gpus_per_trial=share, preload=preload, log=log,
-                         endpoint=endpoint)  # fmt: skip
+    local = LocalExecutor(task, workers=workers, threads=threads, gpus_per_trial=share, preload=preload, log=log,
+                          endpoint=endpoint)  # fmt: skip
+    if local.shared:
+        say(f"note: {local.shared}")
+    return local
 
 
 def threads_of(config: SearchConfig, device: str) -> int | None:
@@ -97,16 +100,20 @@ def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
 
 
 def default_workers(config: SearchConfig, device: str) -> int:
-    """As many trials at a time as the machine or the (connected) cluster has room for. Raises UsageError for none."""
+    """As many trials at a time as the machine, beside what other searches use, or the (connected) cluster has room for.
+
+    One at least where cores are all in use. Raises UsageError for none.
+    """
     if config.engine == "ray":
         from nas.search.executors.ray import room_for
 
         return room_for(ask_of(config, device))
-    from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
+    from nas.search.executors.claims import in_use
+    from nas.search.executors.slots import Machine
 
-    threads = threads_of(config, device)
-    share, gpus = (0.0, ()) if device == "cpu" else (config.gpus_per_trial, visible_gpus())
-    return len(divide(threads=threads, gpus_per_trial=share, gpus=gpus, cpus=usable_cpus(), quota=cpu_quota()))
+    share = 0.0 if device == "cpu" else config.gpus_per_trial
+    machine = Machine.here(gpus_per_trial=share)
+    return len(machine.divide(in_use(), threads=threads_of(config, device), gpus_per_trial=share))
 
 
 def cluster_device(config: SearchConfig) -> str | None:

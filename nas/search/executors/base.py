@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -34,7 +34,8 @@ class Resources:
     ``device`` names it for people and records (``cpu``, ``cuda:1``; the job itself sees its GPU as ``cuda:0``);
     ``fraction`` is how many of them it holds, GPUs or cores (0.5: two slots on one GPU, 2.0: one slot on two GPUs), so
     ``fraction * seconds`` is what a job costs in device-seconds. ``gpus`` are the ids that the job sees, ``cpus`` the
-    cores it may run on (empty: any), ``threads`` what numeric libraries may use.
+    cores it may run on (empty: any), ``threads`` what numeric libraries may use. ``models``: of the processor and the GPU
+    that a job can use, by kind (``cpu``, ``cuda``), as the worker's preload has told; empty while no worker is there.
     """
 
     device: str
@@ -43,11 +44,15 @@ class Resources:
     gpus: tuple[str, ...] = ()
     cpus: tuple[int, ...] = ()
     threads: int = 1
+    models: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One trial to run. ``timeout``: seconds without any progress after which it counts as hung, None for never.
+
+    ``needs``: a model of processor or GPU; the job runs on no slot that has told none such. ``spares``: a model whose slots
+    it takes last, because other jobs need them.
 
     ``files``: absolute paths of files that the job reads, where they exist, and writes (weights, a checkpoint). On a
     machine that does not share the driver's disk, a string of the payload that is one of them, or the folder of one, becomes
@@ -58,6 +63,8 @@ class Job:
     payload: Values
     timeout: float | None = None
     files: tuple[str, ...] = ()
+    needs: str | None = None
+    spares: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +133,15 @@ class Executor(ABC):
         """Slots that can take a job now."""
 
     @abstractmethod
+    def free_on(self, model: str) -> int:
+        """Those of them that can take a job which needs that model."""
+
+    @abstractmethod
     def submit(self, job: Job) -> int:
         """Gives a job to a free slot and returns at once, with the slot (index into ``resources``).
 
-        Raises RunError without a free slot, or when the trial already runs, and UsageError for a payload that is not
-        plain; nothing has been started then.
+        Raises RunError without a free slot that has what the job needs, or when the trial already runs, and UsageError for a
+        payload that is not plain; nothing has been started then.
         """
 
     @abstractmethod

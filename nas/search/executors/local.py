@@ -8,15 +8,17 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nas.errors import RunError
+from nas.search.executors.claims import take
 from nas.search.executors.pool import Slot, WorkerPool
 from nas.search.executors.process import Program, WorkerProcess
 from nas.search.executors.remote import Endpoint, RemoteWorker
-from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
+from nas.search.executors.slots import Machine
 from nas.search.executors.task import check_path
 
 
@@ -25,12 +27,15 @@ class LocalExecutor(WorkerPool):
 
     Args:
         task: import path of the function; imported in the workers only.
-        workers, threads, gpus_per_trial: how the machine is divided (see :func:`.slots.divide`); None fills it.
+        workers, threads, gpus_per_trial: how the machine is divided (see :func:`.slots.divide`); None fills what is free.
         gpus: ids of the GPUs to use, None for all that are visible.
-        preload: ``package.module`` to import or ``package.module:function`` to call when a worker starts.
+        preload: ``package.module`` to import or ``package.module:function`` to call when a worker starts. What the function
+            returns, if anything, becomes ``Resources.models``.
         log: file to which everything is appended that workers print; None discards it.
         endpoint: where processes of other machines may join with slots of their own, until they leave. Closed with the
             executor.
+        claim: what the slots have is claimed, so that other searches of this user on this machine take something else;
+            ``shared`` tells in a line which cores others use too. False: slots that hardly do anything, on any core.
         start_timeout: seconds within which a worker has to be ready, imports and preload included.
 
     Raises UsageError for what the machine does not have, RunError when the log cannot be written.
@@ -38,15 +43,19 @@ class LocalExecutor(WorkerPool):
 
     def __init__(self, task: str, *, workers: int | None = None, threads: int | None = None,
                  gpus_per_trial: float | None = None, gpus: Sequence[str] | None = None, preload: str | None = None,
-                 log: Path | str | None = None, endpoint: Endpoint | None = None,
+                 log: Path | str | None = None, endpoint: Endpoint | None = None, claim: bool = True,
                  start_timeout: float = 300.0) -> None:  # fmt: skip
         hint = "Give the executor a log to see more." if log is None else f"The workers' log is {log}."
         super().__init__(check_path(task), start_timeout=start_timeout, log_hint=hint)
-        if gpus is None:
-            gpus = () if gpus_per_trial == 0 else visible_gpus()
-        self._resources += divide(workers=workers, threads=threads, gpus_per_trial=gpus_per_trial, gpus=gpus,
-                                  cpus=usable_cpus(), quota=cpu_quota())  # fmt: skip
+        machine = Machine.here(gpus_per_trial=gpus_per_trial, gpus=gpus)
         self._program = Program.here(task, preload, open_log(log))
+        self._claim, self.shared = None, ""
+        if claim:
+            slots, self._claim, self.shared = take(machine, workers=workers, threads=threads, gpus_per_trial=gpus_per_trial)
+        else:
+            slots = machine.divide(workers=workers, threads=threads, gpus_per_trial=gpus_per_trial)
+            slots = tuple(replace(held, cpus=()) for held in slots)
+        self._resources += slots
         for index, held in enumerate(self._resources):
             slot = Slot(index, worker := WorkerProcess(self._program, held))
             self._slots.append(slot)
@@ -120,6 +129,8 @@ class LocalExecutor(WorkerPool):
             self._selector.unregister(self._door)
             self._door.close()
             self._rouse.close()
+        if self._claim is not None:
+            self._claim.close()
         os.close(self._program.output)
 
 

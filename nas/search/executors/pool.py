@@ -5,9 +5,9 @@ from __future__ import annotations
 import selectors
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nas.errors import RunError
@@ -103,14 +103,18 @@ class WorkerPool(Executor):
     def free(self) -> int:
         return 0 if self._closed else sum(1 for _ in self._open_slots())
 
+    def free_on(self, model: str) -> int:
+        return 0 if self._closed else sum(1 for _ in self._open_slots(model))
+
     def submit(self, job: Job) -> int:
         line = encode({"is": "job", "trial": job.trial, "payload": job.payload}, where=f"payload of trial {job.trial}")
         if self._slot_of(job.trial) is not None:
             raise RunError("the trial is running already", where=f"trial {job.trial}")
         # A slot whose worker still starts takes a job too, which then waits; a worker that is there comes first.
-        slot = min(self._open_slots(), key=lambda slot: not slot.ready, default=None)
+        slot = min(self._open_slots(job.needs), key=lambda slot: (self._has(slot, job.spares), not slot.ready), default=None)
         if slot is None or self._closed:
-            raise RunError("no slot is free", where=f"trial {job.trial}", hint="Look at `free` before you submit.")
+            raise RunError("no slot is free", where=f"trial {job.trial}", expected=job.needs,
+                           hint="Look at `free` and `free_on` before you submit.")  # fmt: skip
         slot.job, slot.line, slot.stopping, slot.verdict = job, line, False, None
         if slot.ready:
             self._send_job(slot)
@@ -177,8 +181,15 @@ class WorkerPool(Executor):
         while any(slot.job is not None for slot in self._slots) and (left := deadline - time.monotonic()) > 0:
             events += self.poll(left)
 
-    def _open_slots(self) -> Iterator[Slot]:
-        return (slot for slot in self._slots if slot.job is None and slot.open and not slot.leaving)
+    def _open_slots(self, model: str | None = None) -> Iterator[Slot]:
+        return (slot for slot in self._slots if slot.job is None and slot.open and not slot.leaving
+                and (model is None or self._has(slot, model)))  # fmt: skip
+
+    def _has(self, slot: Slot, model: str | None) -> bool:
+        return model in self._resources[slot.index].models.values()
+
+    def _tell_models(self, slot: Slot, models: Mapping[str, str]) -> None:
+        self._resources[slot.index] = replace(self._resources[slot.index], models=models)
 
     def _slot_of(self, trial: int) -> Slot | None:
         return next((slot for slot in self._slots if slot.job is not None and slot.job.trial == trial), None)
@@ -206,6 +217,7 @@ class WorkerPool(Executor):
         match message["is"]:
             case "ready":
                 slot.ready, slot.failed_starts = True, 0
+                self._tell_models(slot, message["models"])
                 if slot.job is not None and not slot.leaving:
                     self._send_job(slot)
             case "broken":
@@ -253,6 +265,8 @@ class WorkerPool(Executor):
                 self._cannot_start(slot, f"{START_ATTEMPTS} times in a row the process ended by {status}")
         elif slot.job is not None:
             self._fail(slot, *(slot.verdict or (death, _death(status))))
+        if slot.worker.lost:
+            self._tell_models(slot, {})  # The next machine may be another.
         slot.ready = slot.leaving = False
         slot.heard = time.monotonic()
         self._renew(slot)

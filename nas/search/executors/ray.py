@@ -81,7 +81,8 @@ class Ask:
 
 class RayHost:
     """The actor. It is asynchronous, so that a message gets in while ``receive`` waits: Ray's concurrency groups would do that
-    too, but not through ``ray://`` (2.60), where they are not known."""
+    too, but not through ``ray://`` (2.60), where they are not known. Ray brings the calls of such an actor in any order (seen on
+    a busy machine: a stop before its job), so messages are numbered."""
 
     def __init__(self, task: str, preload: str | None, held: Resources, name: str,
                  carried: Sequence[tuple[str, str, list[Any]]]) -> None:  # fmt: skip
@@ -94,10 +95,15 @@ class RayHost:
         self._copies = Copies(name, [(path, file, partial(ray.get, ref[0])) for path, file, ref in carried])
         self._host = Host(task, preload, replace(held, gpus=gpus), output=2, copies=self._copies.table)
         self._greeted = False
+        self._early: dict[int, bytes] = {}
+        self._next = 0
 
-    async def send(self, data: bytes) -> None:
-        """Takes messages for the host, in their order: it awaits nothing."""
-        self._host.feed(data)
+    async def send(self, number: int, data: bytes) -> None:
+        """Takes a message for the host, which gets them by their numbers, from 0."""
+        self._early[number] = data
+        while self._next in self._early:
+            self._host.feed(self._early.pop(self._next))
+            self._next += 1
 
     async def receive(self, wait: float) -> bytes:
         """Messages from the host, or none after ``wait`` seconds."""
@@ -114,7 +120,7 @@ class RayWorker(FarWorker):
         super().__init__()
         self._actor, self._wake = actor, wake
         self._answer: Any = None
-        self._asked = time.monotonic()
+        self._asked, self._sent = time.monotonic(), 0
         self.placed = False
         self.hello: dict[str, Any] = {}
         self._ask()
@@ -142,7 +148,8 @@ class RayWorker(FarWorker):
         return True
 
     def transmit(self, data: bytes) -> None:
-        self._actor.send.remote(data)
+        self._actor.send.remote(self._sent, data)
+        self._sent += 1
 
     def close(self) -> None:
         self.lose("it was closed")
@@ -246,7 +253,7 @@ class RayExecutor(WorkerPool):
 
     def _move(self, slot: Slot) -> None:
         """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
-        other = next((other for other in self._open_slots() if other.ready), None)
+        other = next((other for other in self._open_slots(slot.job.needs if slot.job else None) if other.ready), None)
         if other is not None:
             other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
             self._empty(slot)

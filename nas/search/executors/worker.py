@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from queue import SimpleQueue
@@ -33,15 +33,14 @@ def main(settings: str) -> None:
     _settle(told["cpus"])
     link = Link(_take_socket(), told["driver"])
     try:
-        if told["preload"]:
-            _preload(told["preload"])
+        models = _preload(told["preload"])
         task = cast(Task, load(told["task"]))
+        link.send({"is": "ready", "models": models})
     except BaseException as error:
         failed = failure(error)
         _log(failed.detail)
         link.send({"is": "broken", "reason": failed.reason})
         leave()
-    link.send({"is": "ready"})
     while _run(task, link.jobs.get(), link):
         pass
     leave()
@@ -69,11 +68,14 @@ def _take_socket() -> socket.socket:
     return link
 
 
-def _preload(path: str) -> None:
+def _preload(path: str | None) -> Mapping[str, str]:
+    """Imports a module, or calls a function; what that tells of the models here."""
+    if not path:
+        return {}
     if ":" in path:
-        load(path)()
-    else:
-        import_module(path)
+        return load(path)() or {}
+    import_module(path)
+    return {}
 
 
 class Link:

@@ -13,6 +13,8 @@ from nas.errors import RunError, UsageError
 from nas.search.executors.base import Event, Executor, Failed, Finished, Job, Progress, Started
 
 TASK = "tests.search.executors.tasks:run"
+MODELS = "tests.search.executors.tasks:models"
+MODEL = "a processor"
 Open = Callable[..., Executor]
 
 
@@ -36,8 +38,9 @@ def ends(events: list[Event]) -> dict[int, Finished | Failed]:
     return ended
 
 
-def job(trial: int, do: str, timeout: float | None = None, **payload: Any) -> Job:
-    return Job(trial=trial, payload={"do": do, **payload}, timeout=timeout)
+def job(trial: int, do: str, timeout: float | None = None, needs: str | None = None, spares: str | None = None,
+        **payload: Any) -> Job:  # fmt: skip
+    return Job(trial=trial, payload={"do": do, **payload}, timeout=timeout, needs=needs, spares=spares)
 
 
 def run_all(executor: Executor, *jobs: Job) -> tuple[list[Event], dict[int, Finished | Failed]]:
@@ -53,7 +56,7 @@ def run_all(executor: Executor, *jobs: Job) -> tuple[list[Event], dict[int, Fini
 
 
 class ExecutorContract:
-    """``open(slots)`` has to give an executor with that many slots that runs ``TASK``."""
+    """``open(slots)`` has to give an executor with that many slots that runs ``TASK`` and preloads ``MODELS``."""
 
     def open(self, slots: int) -> Executor:
         raise NotImplementedError
@@ -94,6 +97,31 @@ class ExecutorContract:
     def test_keeps_its_workers_warm(self, make: Open) -> None:
         _, ended = run_all(make(), *(job(trial, "report", steps=0) for trial in range(3)))
         assert len({end.result["pid"] for end in ended.values() if isinstance(end, Finished)}) == 1
+
+    def test_a_job_runs_only_where_the_model_is_that_it_needs(self, make: Open) -> None:
+        executor = make(2)
+        wait(executor, lambda events: executor.free_on(MODEL) == 2)
+        assert [held.models for held in executor.resources] == [{"cpu": MODEL}] * 2
+        assert executor.free_on("another") == 0
+        with pytest.raises(RunError, match=r"no slot is free; expected another"):
+            executor.submit(job(1, "nothing", needs="another"))
+        assert executor.free == 2
+        executor.submit(job(1, "until_stopped", needs=MODEL))
+        assert executor.free_on(MODEL) == 1
+        executor.submit(job(2, "until_stopped", spares=MODEL))
+        assert executor.free == executor.free_on(MODEL) == 0
+        executor.stop(1)
+        assert isinstance(ends(wait(executor, ends))[1], Finished)
+        assert executor.free_on(MODEL) == 1
+
+    def test_a_model_stays_when_a_worker_is_replaced(self, make: Open) -> None:
+        executor = make()
+        wait(executor, lambda events: executor.free_on(MODEL) == 1)
+        executor.submit(job(1, "exit", status=3, needs=MODEL))
+        assert isinstance(ends(wait(executor, ends))[1], Failed)
+        wait(executor, lambda events: executor.free_on(MODEL) == 1)
+        executor.submit(job(2, "nothing", needs=MODEL))
+        assert isinstance(ends(wait(executor, ends))[2], Finished)
 
     def test_a_stopped_job_returns_what_it_has(self, make: Open) -> None:
         executor = make(2)
@@ -268,7 +296,7 @@ class ExecutorContract:
         assert isinstance(end, Failed)
         assert end.kind == "killed"
         assert executor.close() == executor.poll(0.0) == []
-        assert executor.free == 0
+        assert executor.free == executor.free_on(MODEL) == 0
         executor.stop(1)
         executor.kill(1)
         with pytest.raises(RunError):

@@ -16,6 +16,15 @@ def preload():
     LOADED.append(os.getpid())
 
 
+def models():
+    """What this machine has is what the environment of the process says."""
+    return {"cpu": os.environ.get("TESTS_MODEL", "a processor")}
+
+
+def models_junk():
+    return {"cpu": object()}
+
+
 def preload_dies():
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,7 +14,7 @@ import pytest
 from nas.errors import RunError, UsageError
 from nas.search.executors.base import Executor, Failed, Finished, Progress
 from nas.search.executors.local import LocalExecutor
-from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
+from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 TASKS = TASK.partition(":")[0]
 
@@ -42,12 +42,13 @@ def progress(executor: Executor) -> dict[str, int]:
 
 class TestLocalExecutor(ExecutorContract):
     def open(self, slots: int) -> LocalExecutor:
-        return LocalExecutor(TASK, workers=slots, gpus_per_trial=0)
+        return LocalExecutor(TASK, workers=slots, gpus_per_trial=0, preload=MODELS)
 
 
 def test_a_worker_has_its_own_share_of_the_machine():
     cores = sorted(os.sched_getaffinity(0))
-    with LocalExecutor(TASK, workers=2, threads=2, gpus=("GPU-a",), gpus_per_trial=0.5) as executor:
+    gpu = f"GPU-of-{os.getpid()}"  # no other test's
+    with LocalExecutor(TASK, workers=2, threads=2, gpus=(gpu,), gpus_per_trial=0.5) as executor:
         executor.submit(job(1, "look"))
         executor.submit(job(2, "look"))
         ended = ends(wait(executor, lambda events: len(ends(events)) == 2))
@@ -60,7 +61,7 @@ def test_a_worker_has_its_own_share_of_the_machine():
             assert not look["torch"]
             assert look["stdin"] == ""
             environ = look["environ"]
-            assert environ["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+            assert environ["CUDA_VISIBLE_DEVICES"] == gpu
             assert environ["OMP_NUM_THREADS"] == environ["MKL_NUM_THREADS"] == "2"
             assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
     assert set(looks[0]["cpus"]) | set(looks[1]["cpus"]) == set(cores) or len(cores) > 2
@@ -90,6 +91,7 @@ def test_preload_runs_once_a_worker():
     with LocalExecutor(TASK, workers=1, gpus_per_trial=0, preload=f"{TASKS}:preload") as executor:
         _, ended = run_all(executor, job(1, "look"), job(2, "look"))
         assert ended[1].result["loaded"] == ended[2].result["loaded"] == [ended[1].result["pid"]]
+        assert (executor.resources[0].models, executor.free_on(MODEL)) == ({}, 0), "it tells none"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,7 @@ def test_preload_runs_once_a_worker():
         (f"{TASKS}:no_such_task", None, "AttributeError"),
         (f"{TASKS}:not_callable", None, "has to be a function"),
         (TASK, "no_such_package", "ModuleNotFoundError"),
+        (TASK, f"{TASKS}:models_junk", "only plain values"),
         (TASK, f"{TASKS}:preload_dies", "3 times in a row the process ended by SIGKILL"),
         (TASK, f"{TASKS}:preload_sleeps", "3 times in a row"),
     ],

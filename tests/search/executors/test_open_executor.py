@@ -1,6 +1,7 @@
 """The one place that makes executors: what a configuration asks for is what its slots hold."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def test_local_slots():
 
 
 def test_shares_of_gpus(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-a-{os.getpid()},GPU-b-{os.getpid()}")  # no other test's
     shares = ({}, {"gpus_per_trial": "0.5"}, {"gpus_per_trial": "2"})
     assert [default_workers(config(**words), "cuda") for words in shares] == [2, 4, 1]
     with pytest.raises(UsageError, match="asks for 3 GPU"):

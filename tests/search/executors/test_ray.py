@@ -15,7 +15,7 @@ from nas.search.executors import far
 from nas.search.executors import ray as engine
 from nas.search.executors.base import Failed, Finished, Job, Progress, Started
 from nas.search.executors.ray import Ask, RayExecutor
-from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
+from tests.search.executors.contract import MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +32,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.slow  # a minute: every executor waits for its actors
 class TestRayExecutor(ExecutorContract):
     def open(self, slots: int) -> RayExecutor:
-        executor = RayExecutor(TASK, workers=slots, ask=Ask(cpus=0.5))
+        executor = RayExecutor(TASK, workers=slots, ask=Ask(cpus=0.5), preload=MODELS)
         wait(executor, lambda events: all(executor.hello(slot) for slot in range(slots)))
         return executor
 
@@ -68,6 +68,20 @@ def test_a_search_on_ray(tmp_path):
         assert executor.free == 0
         wait(executor, lambda events: executor.free == 1)
         assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
+
+
+def test_messages_get_their_order_back(monkeypatch):
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
+        run_all(executor, job(1, "nothing"))
+        worker = executor._slots[0].worker
+
+        def in_disorder(data: bytes) -> None:
+            number, worker._sent = worker._sent, worker._sent + 2
+            worker._actor.send.remote(number + 1, data[20:])
+            worker._actor.send.remote(number, data[:20])
+
+        monkeypatch.setattr(worker, "transmit", in_disorder)
+        assert isinstance(run_all(executor, job(2, "nothing"))[1][2], Finished)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +208,56 @@ def test_a_node_that_dies_costs_its_jobs_and_nothing_else(how):
     assert told["kind"] == "lost"
     assert "loss of its machine" in told["reason"]
     assert told["then"] == {"3": "Finished"}
+
+
+MIXED = f"""
+import json, time
+from ray.cluster_utils import Cluster
+from nas.search.executors import ray as engine
+from nas.search.executors.base import Failed, Finished, Job, Progress
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "env_vars": {{"TESTS_MODEL": "slow"}}}})
+disconnect = engine.connect(cluster.address)
+fast = cluster.add_node(num_cpus=1, env_vars={{"TESTS_MODEL": "fast"}})
+cluster.wait_for_nodes()
+
+
+def until(found):
+    begin = time.monotonic()
+    while not found():
+        assert time.monotonic() - begin < 90, executor.resources
+        events.extend(executor.poll(0.5))
+
+
+with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1), preload="{MODELS}") as executor:
+    events, where = [], []
+    until(lambda: executor.free_on("slow") == executor.free_on("fast") == 1)
+    for trial in range(4):
+        slot = executor.submit(Job(trial=trial, payload={{"do": "nothing"}}, needs="fast"))
+        where.append(executor.resources[slot].models["cpu"])
+        until(lambda: executor.free == 2)
+    executor.submit(Job(trial=8, payload={{"do": "until_stopped"}}, needs="fast"))
+    until(lambda: any(isinstance(event, Progress) for event in events))
+    fast.kill_raylet()
+    until(lambda: any(isinstance(event, Failed) for event in events))
+    assert (executor.free, executor.free_on("fast"), executor.free_on("slow")) == (1, 0, 1), executor.resources
+    cluster.add_node(num_cpus=1, env_vars={{"TESTS_MODEL": "fast"}})
+    until(lambda: executor.free_on("fast") == 1)
+    executor.submit(Job(trial=9, payload={{"do": "nothing"}}, needs="fast"))
+    until(lambda: executor.free == 2)
+    ended = {{e.trial: getattr(e, "kind", "finished") for e in events if isinstance(e, (Failed, Finished))}}
+    print(json.dumps({{"where": where, "ended": ended}}))
+disconnect()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_nodes_of_several_models_are_told_apart_and_one_that_comes_back_is_known():
+    done = subprocess.run([sys.executable, "-c", MIXED], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["where"] == ["fast"] * 4
+    assert told["ended"] == {**dict.fromkeys("0123", "finished"), "8": "lost", "9": "finished"}
 
 
 @pytest.mark.slow

@@ -19,16 +19,17 @@ from nas.search.executors.join import join
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.remote import Endpoint, Talk, parse_address, proof, read_token
 from tests.cli.contract import contract
-from tests.search.executors.contract import TASK, ExecutorContract, ends, job, run_all, wait
+from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 SLOT = Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(0,))
 WORDS = [sys.executable, "-c", "import sys; from nas.cli import main; sys.exit(main())"]
 
 
-def worker(endpoint: Endpoint, *words: str, token: str | None = None) -> subprocess.Popen[str]:
+def worker(endpoint: Endpoint, *words: str, token: str | None = None, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*WORDS, "worker", f"connect={endpoint.host}:{endpoint.port}", *words], text=True,
                             stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                            env={**os.environ, "NAS_TOKEN": token or endpoint.token, "PYTHONPATH": os.getcwd()})  # fmt: skip
+                            env={**os.environ, "NAS_TOKEN": token or endpoint.token, "PYTHONPATH": os.getcwd(),
+                                 **variables})  # fmt: skip
 
 
 class Joined(LocalExecutor):
@@ -36,7 +37,7 @@ class Joined(LocalExecutor):
 
     def __init__(self, slots: int) -> None:
         endpoint = Endpoint.open("0")
-        super().__init__(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint)
+        super().__init__(TASK, workers=1, gpus_per_trial=0, preload=MODELS, endpoint=endpoint)
         (own,) = self._slots
         own.worker.close()
         self._selector.unregister(own.worker.socket)
@@ -99,8 +100,43 @@ def test_a_machine_joins_works_and_leaves(tmp_path):
     assert json.loads(out) == {"search": f"127.0.0.1:{endpoint.port}", "slots": 1, "seconds": json.loads(out)["seconds"],
                                "interrupted": False}  # fmt: skip
     assert set(json.loads(out)) == contract("JSON of worker")
-    assert err.splitlines()[0] == f"joined 127.0.0.1:{endpoint.port} with 1 slot"
-    assert "the search has ended" in err.splitlines()[1]
+    joined, left = (line for line in err.splitlines() if not line.startswith("note: core"))  # its driver may have them all
+    assert joined == f"joined 127.0.0.1:{endpoint.port} with 1 slot"
+    assert "the search has ended" in left
+
+
+def test_a_machine_of_another_model_trains_and_does_not_measure():
+    """And when the only one of a model has left, nobody else stands in for it until it is back."""
+    endpoint = Endpoint.open("0")
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, preload=MODELS, endpoint=endpoint) as executor:
+        guest = worker(endpoint, "workers=1", TESTS_MODEL="another")
+        wait(executor, lambda events: executor.free_on(MODEL) == executor.free_on("another") == 1)
+        assert executor.submit(job(1, "until_stopped", spares=MODEL)) == 1
+        for trial in (2, 3):
+            assert executor.submit(job(trial, "nothing", needs=MODEL)) == 0
+            assert (executor.free, executor.free_on("another")) == (0, 0)
+            assert isinstance(ends(wait(executor, ends))[trial], Finished)
+        executor.stop(1)
+        assert isinstance(ends(wait(executor, ends))[1], Finished)
+
+        assert executor.submit(job(4, "until_stopped", needs="another")) == 1
+        wait(executor, lambda events: any(isinstance(event, Progress) for event in events))
+        guest.kill()
+        guest.communicate()
+        end = ends(wait(executor, ends))[4]
+        assert isinstance(end, Failed)
+        assert end.kind == "lost"
+        assert (executor.resources[1].models, executor.free_on("another")) == ({}, 0)
+        assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished), "here it goes on"
+        for model in ("a third", "another"):  # in the same slot, one after the other
+            guest = worker(endpoint, "workers=1", TESTS_MODEL=model)
+            wait(executor, lambda events, model=model: executor.free_on(model) == 1)
+            assert executor.free_on("another") == (model == "another")
+            assert executor.submit(job(6, "nothing", needs=model)) == 1
+            assert isinstance(ends(wait(executor, ends))[6], Finished)
+            guest.kill()
+            guest.communicate()
+            wait(executor, lambda events, model=model: executor.free_on(model) == 0)
 
 
 def test_a_result_too_large_to_travel_is_a_failure(tmp_path, monkeypatch):

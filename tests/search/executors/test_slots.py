@@ -6,18 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.search.executors.slots import cpu_quota, divide, usable_cpus, visible_gpus
+from nas.search.executors import slots as slots_module
+from nas.search.executors.slots import Machine, Use, cpu_quota, divide, usable_cpus, visible_gpus
 
 
 @given(cores=st.integers(1, 40), workers=st.none() | st.integers(1, 50), threads=st.none() | st.integers(1, 8))
-def test_cores_are_divided_evenly_and_completely(cores, workers, threads):
+def test_cores_are_divided_evenly(cores, workers, threads):
     cpus = tuple(range(3, 3 + cores))
     slots = divide(workers=workers, threads=threads, cpus=cpus)
     assert len(slots) == (workers or max(1, cores // (threads or 1)))
     held = [cpu for slot in slots for cpu in slot.cpus]
-    assert set(held) == set(cpus)
+    assert set(held) <= set(cpus)
+    assert len(set(held)) == (min(cores, len(slots) * threads) if threads else cores)
     if len(slots) <= cores:
-        assert len(held) == cores
+        assert len(held) == len(set(held)), "each once"
         sizes = {len(slot.cpus) for slot in slots}
         assert max(sizes) - min(sizes) <= 1
         assert threads or all(slot.threads <= len(slot.cpus) for slot in slots)
@@ -48,7 +50,7 @@ def test_gpus_are_never_given_out_twice(gpus, share):
 def test_every_gpu_gets_a_slot_before_any_gets_two():
     slots = divide(workers=3, gpus=("a", "b"), gpus_per_trial=0.5, cpus=range(6))
     assert [slot.device for slot in slots] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert [slot.cpus for slot in slots] == [(0, 1), (2, 3), (4, 5)]
+    assert [slot.cpus for slot in slots] == [(0,), (1,), (2, 3)], "three quarters of the GPUs come with as much of the cores"
     assert {slot.fraction for slot in slots} == {0.5}
 
 
@@ -71,12 +73,69 @@ def test_a_containers_quota_bounds_workers_and_threads():
         ({"gpus_per_trial": -1}, "gpus_per_trial"),
         ({"gpus_per_trial": 1.5, "gpus": ("a", "b")}, "gpus_per_trial"),
         ({"gpus_per_trial": 1}, "this machine shows 0.*use the CPU"),
-        ({"gpus_per_trial": 0.5, "gpus": ("a",), "workers": 3}, "do not fit on 1 GPU.*at most 2 workers"),
+        ({"gpus_per_trial": 0.5, "gpus": ("a",), "workers": 3}, r"do not fit on 1 GPU; expected at most 2 workers\. Lower"),
+        ({"gpus": ("a",), "used": [Use(pid=7, gpus={"a": 0.1})]},
+         r"1 worker with 1 GPU each do not fit on 1 GPU, part of which another search \(pid 7\) holds.*or wait"),
+        ({"gpus_per_trial": 0.5, "gpus": ("a", "b"), "workers": 3,
+          "used": [Use(pid=7, gpus={"a": 1.0}), Use(pid=8, gpus={"b": 0.2})]},
+         r"3 workers.*other searches \(pid 7, 8\) holds; expected at most 1 workers"),
     ],
 )
 def test_what_the_machine_does_not_have_is_refused(asked, words):
     with pytest.raises(UsageError, match=words):
         divide(**asked)
+
+
+@given(cores=st.integers(1, 12), used=st.sets(st.integers(0, 11)), workers=st.none() | st.integers(1, 12),
+       threads=st.integers(1, 3))
+def test_cores_that_others_use_come_last(cores, used, workers, threads):
+    slots = divide(workers=workers, threads=threads, cpus=range(cores), used=[Use(pid=1, cpus=frozenset(used))])
+    taken, free = {cpu for slot in slots for cpu in slot.cpus}, set(range(cores)) - used
+    if taken & used:
+        assert taken >= free
+    if workers is None:
+        assert len(slots) == max(1, len(free) // threads)
+        assert not taken & used or len(free) < threads
+
+
+def test_a_quota_is_for_all_searches_of_a_container():
+    assert len(divide(threads=1, cpus=range(64), quota=4, used=[Use(pid=1, cpus=frozenset((0, 1, 2)))])) == 1
+
+
+def test_gpus_that_others_use_in_part_are_filled_and_whole_ones_are_whole():
+    used = [Use(pid=1, gpus={"a": 0.5, "c": 0.25}), Use(pid=2, gpus={"c": 0.25})]
+    halves = divide(gpus=("a", "b", "c", "d"), gpus_per_trial=0.5, cpus=range(8), used=used)
+    assert [slot.gpus for slot in halves] == [("a",), ("b",), ("c",), ("d",), ("b",), ("d",)]
+    assert [slot.gpus for slot in divide(gpus=("a", "b", "c", "d"), cpus=range(8), used=used)] == [("b",), ("d",)]
+    pair = divide(gpus=("a", "b", "c", "d"), gpus_per_trial=2, cpus=range(8), used=used)
+    assert [(slot.gpus, slot.device, len(slot.cpus)) for slot in pair] == [(("b", "d"), "cuda:1,3", 4)]
+
+
+def test_hardware_threads_of_one_core_are_taken_last(monkeypatch, tmp_path):
+    for cpu in range(8):  # neighbours are two threads of one core
+        (tmp_path / str(cpu)).write_text(f"{cpu - cpu % 2}-{cpu - cpu % 2 + 1}\n" if cpu < 4 else f"{cpu - cpu % 2},{cpu | 1}\n")
+    monkeypatch.setattr(slots_module, "TOPOLOGY", str(tmp_path / "{}"))
+    two = divide(workers=2, threads=1, cpus=range(8))
+    assert [slot.cpus for slot in two] == [(0,), (2,)]
+    assert [slot.cpus for slot in divide(workers=2, threads=1, cpus=range(8), used=[Machine(cpus=(0,)).use(two)])] == [(4,), (6,)]
+    assert [slot.cpus for slot in divide(workers=6, threads=1, cpus=range(8))] == [(0,), (1,), (2,), (3,), (4,), (6,)]
+
+
+def test_a_gpu_is_the_same_by_whatever_name(monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho GPU-aa1; echo GPU-bb2\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    everything = Machine.here()
+    used = everything.use(everything.divide(workers=1, gpus_per_trial=1.0))
+    assert used.gpus == {"GPU-aa1": 1.0}
+    for names in ("0,1", "GPU-aa,GPU-bb2"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        (slot,) = Machine.here().divide([used], gpus_per_trial=1.0)
+        assert slot.gpus == (names.split(",")[1],)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    (slot,) = Machine.here().divide([used], gpus_per_trial=0.5, workers=1)
+    assert len(slot.cpus) == max(1, round(len(os.sched_getaffinity(0)) / 4)), "a quarter of the machine's GPUs"
 
 
 @pytest.mark.parametrize(("text", "cores"), [("200000 100000\n", 2.0), ("max 100000\n", math.inf), ("junk", math.inf)])
