@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from nas.search.bench import Bench
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Executor, Failed, Finished
+from nas.search.garbage import rare_collections
 from nas.search.halving import Halving, learnt
 from nas.search.interrupt import on_interrupt
 from nas.search.jobs import Jobs
@@ -99,7 +100,7 @@ class SearchLoop:
         self.ledger.save()  # planning was spent already
         ended = False
         try:
-            with on_interrupt(self.interrupt):
+            with rare_collections(), on_interrupt(self.interrupt):
                 while not self._ended():
                     self._listen(0.0 if self._start_jobs() else 0.2)
             ended = not self.interrupted

@@ -157,7 +157,7 @@ def repair(path: Path) -> int:
 def _record(line: bytes) -> dict[str, Any] | None:
     """What a whole line of a journal says; None for anything else."""
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        record = json.loads(line.decode()) if line.endswith(b"\n") else None
     except ValueError:
         return None
     return record if isinstance(record, dict) and "op_code" in record else None

@@ -70,7 +70,7 @@ def encode(space: SearchSpace, architecture: Architecture, graph: Graph) -> Code
 class Coded(NamedTuple):
     """An architecture of a space: its encoding, its decisions, and a name that spellings of one network share.
 
-    The name is a digest of the views of the graph: ten times cheaper than :func:`nas.net.identity.identity`, and coarser
+    The name is a digest of the views of the graph, which are there anyway; it is coarser than :func:`nas.net.identity.identity`
     where two networks differ only beyond what the views see (there the model could not tell them apart either).
     """
 
