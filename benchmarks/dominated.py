@@ -5,12 +5,14 @@
 The real search loop over simulated workers (as :mod:`benchmarks.simulator`), which answer from NAS-Bench-201 on CIFAR-10: a
 measurement tells the table's latency on the device, a training one seed's validation accuracy. Of every setting two searches of
 the same seed: one that spares candidates (:mod:`nas.search.outlook`), one that tries all. ``num_params`` for a device is a
-search for accuracy and few parameters; ``product`` one for accuracy*(latency/LIMIT)^-0.07 on pixel3 (LIMIT its median).
+search for accuracy and few parameters; ``product`` one for accuracy*(latency/LIMIT)^-0.07 on pixel3 (LIMIT its median), which
+spares here, as a search with one objective does not: where it ends early (``trained``), its score is that of its end. The
+driver's own time is added to the virtual clock, so that the same seed need not give the same search twice.
 
-``spared``: the share of the candidates, beside the baseline's, that was not trained; ``wrong``: of those the share that would
-be on the search's final front by the table. ``score_N`` and ``score_all_N``: after N trainings of either search, the area of its
-front by test accuracy, as a share of the true front's; of a product its test value by the most promising network. ``--cells``
-holds finished settings, so that a run can be interrupted.
+``spared``: candidates that were not trained, and ``spared_share`` of all but the baseline's; ``wrong``: those of them that would
+be on the search's final front by the table, and ``wrong_share``. ``score_N`` and ``score_all_N``: after N trainings of the search
+that spares and of the other, the area of the front by test accuracy, as a share of the true front's; of a product its test value
+by the most promising network. ``--cells`` holds finished settings, so that a run can be interrupted.
 """
 
 from __future__ import annotations
@@ -112,6 +114,8 @@ def search(setting: Setting, *, spare: bool) -> list[Record]:
             meter = Meter.from_mapping(parse_budget(settled.config.budget), study.spent, clock)
             sampler, _ = choose_strategy(setting.strategy, settled.space, meter.budget, setting.seed, STEPS[-1])
             rules = rules_of(settled)
+            assert rules.outlook is not None
+            rules.outlook.plain = False  # of one objective a search spares nothing: here it is seen why
             SearchLoop(ledger=Ledger(study, meter, run, settled.plan.deploy), sampler=sampler, plan=settled.plan,
                        executor=VirtualExecutor(clock, setting.workers, outcome), payload=payload_of(settled, run),
                        view=lambda status: None, rules=rules if spare else replace(rules, outlook=None)).run()  # fmt: skip

@@ -1,8 +1,8 @@
 """What a latency table adds to what a search foresees of latency, on networks measured here.
 
-    nas latency-table nasnet_cell input=3x32x32 width=0.25 depth=0.17 networks=10 check=20 out=DIR/table.json
+    nas latency-table benchmarks/small_page.yaml networks=10 check=20 out=DIR/table.json
     mkdir DIR/own; cp DIR/table.json DIR/own
-    nas latency-table nasnet_cell input=3x32x32 width=0.25 depth=0.17 networks=1 seed=1 check=190 out=DIR/own/table.json
+    nas latency-table benchmarks/small_page.yaml networks=1 seed=1 check=190 out=DIR/own/table.json
     python -m benchmarks.table_foresight DIR/table.json DIR/own/table.json [--repeats 20] [--write]
 
 The first file is the table with the networks that it keeps whole. The second stands for a search: networks measured in another
@@ -10,7 +10,7 @@ process, and in another unit (the reference's quiet time is recorded anew in its
 drawn at random, are told to :class:`nas.measure.foresight.Foresight` one by one, and others are asked for. Three arms: ``none``
 knows what it was told; ``networks`` also the table's whole networks; ``table`` also its sums. Of those foreseen: Spearman's rank
 correlation and mean absolute percentage error of the medians, and of the 99 % bounds the share of measurements above the low one
-(``kept``) and its mean distance from the median. No figure: nothing is foreseen yet. Two minutes on a core without measuring.
+(``kept``) and its mean distance from the median. No figure: nothing is foreseen yet. Half a minute on a core, without measuring.
 """
 
 from __future__ import annotations

@@ -27,12 +27,14 @@ LEAST_ERROR = 1e-3
 class Outlook:
     """Learns from one search's measurements and trainings what its next candidates can become.
 
-    ``plain``: the search is random search, to compare with, which trains what it draws whether it is dominated or not.
+    ``plain``: what is dominated is trained all the same. So it is in random search, to compare with, and where there is one
+    objective: nearly everything is dominated then, a strategy learns from nothing else, and searches ended early with less
+    (results/benchmarks/dominated.csv).
     """
 
     def __init__(self, objectives: Sequence[Objective], constraints: Sequence[Constraint], latency: Foresight | None, *,
                  plain: bool = False) -> None:  # fmt: skip
-        self.objectives, self.latency, self.plain = tuple(objectives), latency, plain
+        self.objectives, self.latency, self.plain = tuple(objectives), latency, plain or len(objectives) < 2
         self._metrics = {name for objective in objectives for name in objective.metrics}
         self._limits = [c.limit for c in constraints if c.metric == "latency" and c.op == "<="]
         self._errors = Learner()

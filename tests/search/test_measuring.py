@@ -149,7 +149,7 @@ def test_a_search_with_a_table_spares_measurements_from_the_first_on(tmp_path):
     loop = run_loop(tmp_path, FakeExecutor(outcome), chosen, rules={"sums": Sums(table, {1: 1.0})})
     spared = [r for r in loop.study.records if "foreseen" in (r.reason or "")]
     assert any(record.number < 10 for record in spared)
-    assert "from a latency table and 20 measurements" in spared[0].reason
+    assert "from a latency table and its 20 whole networks" in spared[0].reason
     for record in spared:
         assert made_up(build(lower(space.architecture(record.decisions), chosen.plan.deploy)), None).median_ms / 2 > 0.4
 
