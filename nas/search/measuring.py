@@ -35,9 +35,10 @@ def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Cons
     return judged_by(objectives, constraints) & METRICS.keys()
 
 
-def measured_apart(target: str) -> bool:
-    """Whether latency is measured on another machine than the one that trains."""
-    return is_remote(target) or Target.parse(target).elsewhere
+def measured_apart(target: str, device: str) -> bool:
+    """Whether latency is measured in other slots than those that train, which have the ``device`` (cpu or cuda): on another machine,
+    or on a GPU, which a slot that trains on the CPU does not see."""
+    return is_remote(target) or Target.parse(target).elsewhere or (device == "cpu" and Target.parse(target).device == "cuda")
 
 
 def measure_words(settled: Settled, folder: RunFolder) -> dict[str, Any] | None:

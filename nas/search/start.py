@@ -187,7 +187,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         stack.callback(shutil.rmtree, folder.path / "shared", ignore_errors=True)
         payload = payload_of(settled, folder, shared)
         how = payload["measure"]
-        apart = how is not None and measured_apart(config.target or device)
+        apart = how is not None and measured_apart(config.target or device, device)
         here = not apart and (not model or model in device_models().values())
         units = _units(how, meter if here else None) if how is not None and (here or table) else {}
         carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]

@@ -161,6 +161,9 @@ def test_what_is_known_without_measuring():
     assert known(chosen.space.sample(random.Random(0))).keys() == {"num_params"}
 
 
-@pytest.mark.parametrize(("target", "apart"), [("cpu", False), ("http://board:8000", True), ("cuda@H200", True)])
-def test_where_it_is_measured(target, apart):
-    assert measured_apart(target) == apart
+@pytest.mark.parametrize(("target", "device", "apart"), [
+    ("cpu", "cpu", False), ("cuda", "cuda", False), ("cpu", "cuda", False), ("cuda", "cpu", True),
+    ("http://board:8000", "cpu", True), ("cuda@H200", "cuda", True),
+])  # fmt: skip
+def test_where_it_is_measured(target, device, apart):
+    assert measured_apart(target, device) == apart
