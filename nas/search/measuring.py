@@ -36,8 +36,8 @@ def measured_metrics(objectives: Iterable[Objective], constraints: Iterable[Cons
 
 
 def measured_apart(target: str, device: str) -> bool:
-    """Whether latency is measured in other slots than those that train, which have the ``device`` (cpu or cuda): on another machine,
-    or on a GPU, which a slot that trains on the CPU does not see."""
+    """Whether latency is measured in other slots than those that train, which have the ``device`` (cpu or cuda): on another
+    machine, or on a GPU, which a slot that trains on the CPU does not see."""
     return is_remote(target) or Target.parse(target).elsewhere or (device == "cpu" and Target.parse(target).device == "cuda")
 
 
