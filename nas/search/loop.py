@@ -81,7 +81,7 @@ class SearchLoop:
         self.ready: deque[Candidate] = deque()
         self.durations: deque[float] = deque(maxlen=30)
         self.fruitless = self.refused = 0
-        self.message = self.doing = self.detail = ""
+        self.message = self.doing = self.detail = self.refusal = ""
         self.interrupted = False
         self._shown = -math.inf
         for record in self.study.records:
@@ -148,8 +148,7 @@ class SearchLoop:
         if self.fruitless >= FRUITLESS:
             return f"ended early: the last {FRUITLESS} candidates failed or were over a limit"
         if self.refused >= REFUSED:
-            return (f"ended early: the last {REFUSED} measurements were refused; go on with `nas resume` when "
-                    f"{self.payload['measure']['target']} is less busy")  # fmt: skip
+            return f"ended early: the last {REFUSED} measurements were refused ({self.refusal}); `nas resume` goes on"
         return ""
 
     def _promotable(self) -> bool:
@@ -240,7 +239,7 @@ class SearchLoop:
         candidate.metrics |= result.pop("metrics", {})
         candidate.details |= result
         if refused:
-            self.refused += 1
+            self.refused, self.refusal = self.refused + 1, refused
             return self._end(candidate, "stopped", reason=f"not measured: {refused}", unfinished=True)
         if stopped:
             return self._give_up(candidate, for_now=True)

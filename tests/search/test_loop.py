@@ -284,7 +284,7 @@ def test_a_busy_machine_ends_the_search_and_can_be_gone_on_with(tmp_path, monkey
         return {"refused": "cpu is busy"}
 
     loop = run_loop(tmp_path, FakeExecutor(refused), chosen)
-    assert "the last 3 measurements were refused" in loop.message
+    assert "the last 3 measurements were refused (cpu is busy)" in loop.message
     assert {r.reason for r in loop.study.records} == {"not measured: cpu is busy"}
     assert loop.meter.spent("trials") == 0
     again = run_loop(tmp_path, FakeExecutor(measured(lambda trial: 1.0)), chosen)
