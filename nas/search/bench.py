@@ -14,8 +14,9 @@ from nas.search.study import SearchStudy
 MEASURED_ON = "measured_on"
 """Under which the study keeps the model that its latencies were measured on."""
 
-ABSENT_S = 600.0
-"""Seconds without a slot of that model after which a search that has nothing else to do ends."""
+STARTING_S, ABSENT_S = 30.0, 600.0
+"""Seconds without a slot of that model after which it is told (a worker that starts has not said what it has), and after which a
+search that has nothing else to do ends."""
 
 
 class Bench:
@@ -83,10 +84,10 @@ class Bench:
                            hint="Nothing of it is kept. " + mend(self._kept))  # fmt: skip
 
     def look(self) -> str:
-        """See whether a slot can measure; what is begun to wait for in vain, when it has just begun."""
+        """See whether a slot can measure; what is waited for in vain, when that has lasted for :data:`STARTING_S`."""
         if self.there:
             self._seen, self.waiting = self._now(), ""
-        elif not self.waiting and self._model:
+        elif not self.waiting and self._model and self._now() - self._seen > STARTING_S:
             self.waiting = f"waiting for a machine with {self._model}, on which this run's latencies are measured"
             return self.waiting
         return ""

@@ -85,7 +85,8 @@ def test_the_front_is_measured_again_there(tmp_path):
 
 
 @pytest.mark.parametrize("others", [[], [OTHER]])
-def test_a_machine_that_leaves_and_comes_back_is_waited_for(tmp_path, others):
+def test_a_machine_that_leaves_and_comes_back_is_waited_for(tmp_path, monkeypatch, others):
+    monkeypatch.setattr(bench, "STARTING_S", 0.1)
     executor, shown = Mixed([PROCESSOR, *others], clock=(clock := Clock())), []
 
     def leave_and_return():
