@@ -220,6 +220,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Figure], dict[str, Whol
         entries = {key: _figure(words) for key, words in document["entries"].items()}
         whole = {key: Whole(page=words["page"], size=_size(words["size"]), figure=_figure(words["figure"]))
                  for key, words in document["whole"].items()}  # fmt: skip
+    except FileNotFoundError:
+        raise MeasureError("there is no such latency table", where=str(path), hint="Make one with `nas latency-table`.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise MeasureError("this is not a latency table", where=str(path),
                            expected="a file that this version of `nas latency-table` wrote") from None  # fmt: skip

@@ -136,7 +136,7 @@ def test_a_reader_takes_a_table_that_is_there_pinned_anywhere(tmp_path, graphs):
     assert LatencyTable.open(tmp_path / "t.json", conditions, hint="").entries
     with pytest.raises(MeasureError, match=r"another device; expected a test; got 'the next'. So make one"):
         LatencyTable.open(tmp_path / "t.json", conditions | {"device": "the next"}, hint="So make one")
-    with pytest.raises(MeasureError, match="not a latency table"):
+    with pytest.raises(MeasureError, match="no such latency table"):
         LatencyTable.open(tmp_path / "none.json", conditions, hint="")
 
 

@@ -126,7 +126,7 @@ def test_a_table_of_other_conditions_is_refused_with_how_to_make_one(tmp_path, c
     ({}, "lacks something of each of 20 sampled networks; expected the operations of many at the deployed size.*input=1x8x8"),
     ({"objectives": "accuracy,macs"}, "for searches that judge by latency"),
     ({"target": "cuda@H200", "engine": "ray"}, "a cluster's nodes"),
-    ({"latency_table": "none.json"}, "not a latency table"),
+    ({"latency_table": "none.json"}, "no such latency table"),
 ])  # fmt: skip
 def test_a_table_that_is_of_no_use_is_refused(tmp_path, words, match):
     a_table(tmp_path / "t.json", input=(1, 9, 9))
