@@ -77,6 +77,10 @@ class MeasureError(NasError):
     """A measurement that is refused, or that this machine cannot take."""
 
 
+class UnsupportedError(MeasureError):
+    """A network that an engine cannot take, or a device cannot run: another attempt would not help."""
+
+
 class RunError(NasError):
     """A run's folder or study that cannot be opened, written or continued."""
 

@@ -11,7 +11,7 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from nas.errors import MeasureError, nearest
+from nas.errors import MeasureError, UnsupportedError, nearest
 from nas.measure.device import Run, device_name, find_device
 from nas.measure.onnx import OnnxModel
 from nas.measure.reference import REFERENCE_SHAPE, reference_net
@@ -110,8 +110,8 @@ class Conditions:
         except MeasureError:
             raise
         except Exception as error:  # the network's own code may raise anything
-            raise MeasureError(f"the network does not run on {self.device} in {self.dtype}: {_first_line(error)}",
-                               expected=f"a network that takes an input {(batch, *shape)}") from error  # fmt: skip
+            raise UnsupportedError(f"the network does not run on {self.device} in {self.dtype}: {_first_line(error)}",
+                                   expected=f"a network that takes an input {(batch, *shape)}") from error  # fmt: skip
 
     def _placed(self, model: nn.Module, data: torch.Tensor) -> nn.Module:
         """A copy on the device that has taken this input once."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
 from nas.measure.device import Run
 
 ONNX_TYPES = {torch.float32: 1, torch.float16: 10}
@@ -35,7 +35,7 @@ class OnnxModel:
 def to_onnx(net: nn.Module, data: Tensor) -> bytes:
     """The module as an ONNX model with one input ``x`` of this fixed shape and one output ``y``.
 
-    Raises MeasureError when the exporter is not installed or cannot take the module.
+    Raises MeasureError when the exporter is not installed, UnsupportedError when it cannot take the module.
     """
     for package in ("onnx", "onnxscript"):
         optional(package, "pip install 'nas[onnx]'")
@@ -44,10 +44,11 @@ def to_onnx(net: nn.Module, data: Tensor) -> bytes:
             example = torch.zeros_like(data, memory_format=torch.contiguous_format)
             program = torch.onnx.export(net, (example,), input_names=["x"], output_names=["y"], dynamo=True, verbose=False)
     except Exception as error:  # the exporter raises many kinds
-        raise MeasureError(f"torch cannot export the network to ONNX: {(str(error).splitlines() or [type(error).__name__])[0]}",
-                           hint="Measure it with runtime=eager.") from error  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnsupportedError(f"torch cannot export the network to ONNX: {reason}",
+                               hint="Measure it with runtime=eager.") from error  # fmt: skip
     if program is None:
-        raise MeasureError("torch did not export the network to ONNX", hint="Measure it with runtime=eager.")
+        raise UnsupportedError("torch did not export the network to ONNX", hint="Measure it with runtime=eager.")
     content: bytes = program.model_proto.SerializeToString()
     return content
 
@@ -68,7 +69,7 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     except MeasureError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base
-        raise MeasureError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
+        raise UnsupportedError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
     binding, place, index = session.io_binding(), data.device.type, data.device.index or 0
     data = data.contiguous()
     (given,), (result,) = session.get_inputs(), session.get_outputs()
@@ -96,7 +97,7 @@ def openvino_run(net: nn.Module | OnnxModel, data: Tensor, threads: int) -> Run:
         request = core.compile_model(core.read_model(io.BytesIO(_content(net, data))), "CPU", settings).create_infer_request()
         request.set_input_tensor(openvino.Tensor(data.contiguous().numpy(), shared_memory=True))
     except RuntimeError as error:
-        raise MeasureError(f"OpenVINO cannot run the network: {str(error).splitlines()[0]}") from error
+        raise UnsupportedError(f"OpenVINO cannot run the network: {str(error).splitlines()[0]}") from error
 
     def run() -> object:
         request.infer()

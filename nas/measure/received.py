@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
 from nas.measure.onnx import ONNX_TYPES, OnnxModel, optional
 
 OWN_DOMAINS = frozenset({"", "ai.onnx"})
@@ -27,7 +27,7 @@ def received_onnx(content: bytes, shape: tuple[int, ...], dtype: str) -> OnnxMod
     for graph in _graphs(model):
         for node in graph.node:
             if node.domain not in OWN_DOMAINS:
-                raise MeasureError("only ONNX's own operations are taken", got=f"{node.domain}.{node.op_type}")
+                raise UnsupportedError("only ONNX's own operations are taken", got=f"{node.domain}.{node.op_type}")
         if any(tensor.external_data or tensor.data_location for tensor in _tensors(graph)):
             raise MeasureError("tensors in other files are not taken", expected="an ONNX model that holds its weights")
     kind = ONNX_TYPES.get(getattr(torch, dtype, torch.float32))

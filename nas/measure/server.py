@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import nas
-from nas.errors import MeasureError, NasError, UsageError
+from nas.errors import MeasureError, NasError, UnsupportedError, UsageError
 from nas.measure.remote import ANSWER_S, CONTENT_TYPE, is_loopback
 from nas.measure.wire import CHUNK, answer_of, end_process, error_words, read_head, write_frame
 
@@ -212,9 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
         text = self.headers.get("Content-Length", "")
         length = int(text) if text.isascii() and text.isdigit() else -1
         if not 0 < length <= self.server.most_bytes:
-            raise MeasureError("the network is too large for this server", got=f"{text} bytes",
-                               expected=f"at most {self.server.most_bytes}",
-                               hint="Start the server with a larger max_mb=.")  # fmt: skip
+            raise UnsupportedError("the network is too large for this server", got=f"{text} bytes",
+                                   expected=f"at most {self.server.most_bytes}",
+                                   hint="Start the server with a larger max_mb=.")  # fmt: skip
         left = length
         while left and (chunk := self.rfile.read(min(left, CHUNK))):
             frame.write(chunk)

@@ -20,7 +20,7 @@ from typing import IO, Any, get_type_hints
 
 import torch
 
-from nas.errors import MeasureError, NasError, UsageError, nearest
+from nas.errors import MeasureError, NasError, UnsupportedError, UsageError, nearest
 from nas.measure.conditions import Conditions, Model, Options
 from nas.measure.device import device_name, find_device, lock_name
 from nas.measure.energy import energy_counter, measure_energy
@@ -46,7 +46,7 @@ def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool) -> None:
             if head is None:
                 return
             if head["size"] > MOST_BYTES:
-                raise MeasureError("the network is too large", got=f"{head['size']} bytes", expected=f"at most {MOST_BYTES}")
+                raise UnsupportedError("the network is too large", got=f"{head['size']} bytes", expected=f"at most {MOST_BYTES}")
             body = read_body(questions, head["size"])
         except MeasureError as error:  # where the next question begins is not known any more
             write_frame(answers, {"error": error_words(error)})

@@ -16,8 +16,14 @@ from nas.space.search_space import Architecture
 DOUBLE, TOLERANCE = 2.0, 0.1
 """What a step of the family shall cost relative to the one before, and how far from it (relative) it may be."""
 
-LATENCY_WINDOW = (1.3, 3.0)
-"""alpha*beta^2*gamma^2 of candidates whose latency is measured: multiply-adds that may double it."""
+FURTHEST = 0.4
+"""How far it may be where nothing is nearer: 1.2 to 2.8 times the cost."""
+
+NARROW_WINDOW = (DOUBLE * (1 - TOLERANCE), DOUBLE * (1 + TOLERANCE))
+"""alpha*beta^2*gamma^2 of candidates that double the multiply-adds."""
+
+WIDE_WINDOW = (1.3, 3.0)
+"""The same of candidates that may double latency, and of those whose multiply-adds double only by rounding."""
 
 MOST_DEPTH, MOST_WIDTH, MOST_RESOLUTION = 2.0, 1.4, 1.4
 SIDE_STEP = 4
@@ -107,9 +113,21 @@ def candidates(architecture: Architecture, base: Size, known: Sequence[Coefficie
             yield Candidate(coefficients, size, graph, graph.macs / max(macs, 1))
 
 
-def is_double(cost: float) -> bool:
-    """Whether a cost is about twice the base's."""
-    return abs(cost / DOUBLE - 1.0) <= TOLERANCE
+def about(cost: float, wanted: float) -> bool:
+    """Whether a cost is within :data:`TOLERANCE` of another."""
+    return abs(cost / wanted - 1.0) <= TOLERANCE
+
+
+def step_cost(costs: Sequence[float]) -> float | None:
+    """What a step shall cost, relative to the base: double, where any candidate is about that.
+
+    The repeats and channels of a small network may all round past it: the nearest that there is then, so that what is
+    compared still costs the same. None where that is further off than :data:`FURTHEST`.
+    """
+    nearest = min(costs, key=lambda cost: abs(cost / DOUBLE - 1.0), default=0.0)
+    if about(nearest, DOUBLE):
+        return DOUBLE
+    return nearest if abs(nearest / DOUBLE - 1.0) <= FURTHEST else None
 
 
 T = TypeVar("T")

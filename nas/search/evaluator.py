@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import DataError, MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError, UnsupportedError
 from nas.measure.device import device_models, find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
@@ -96,7 +96,8 @@ class StopMeasuring(Exception):
 def measure(architecture: Architecture, payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Figures of the deployed network, with random weights (they do not change them; denormals are flushed).
 
-    ``refused`` is the reason when the device stayed too busy for a figure that can be believed.
+    ``refused`` is the reason when the device stayed too busy for a figure that can be believed. Raises UnsupportedError for
+    a network that cannot run there.
     """
     start = time.perf_counter()
     how = payload["measure"]
@@ -118,6 +119,8 @@ def measure(architecture: Architecture, payload: Mapping[str, Any], report: Repo
             break
         except StopMeasuring:
             return {"stopped": True}
+        except UnsupportedError:  # a failure like any other, and no fault of the device
+            raise
         except MeasureError as error:
             if report({"refused": attempt + 1}):
                 return {"stopped": True}

@@ -17,7 +17,18 @@ from nas.measure.reference import Anchors
 from nas.net.build import build
 from nas.net.graph import Graph, Size
 from nas.net.lower import lower
-from nas.search.compound import DOUBLE, LATENCY_WINDOW, TOLERANCE, Candidate, Coefficients, candidates, grid, is_double, spread
+from nas.search.compound import (
+    DOUBLE,
+    NARROW_WINDOW,
+    WIDE_WINDOW,
+    Candidate,
+    Coefficients,
+    about,
+    candidates,
+    grid,
+    spread,
+    step_cost,
+)
 from nas.search.final import MARGIN, epoch_seconds
 from nas.search.run import RunFolder
 from nas.space.search_space import Architecture
@@ -70,30 +81,33 @@ class Grid:
     def plan(self) -> dict[str, Any]:
         """The candidates, and the epochs that each is trained: the same number, for their costs are about equal."""
         start = time.perf_counter()
-        found = self._by_latency() if self.compare.rule == "latency" else self._by_macs()
+        found, step = self._by_latency() if self.compare.rule == "latency" else self._by_macs()
         graph, recipe, seconds = lower(self.architecture, self.base), self.recipe, self.compare.seconds
         epochs = recipe.epochs
         if seconds is not None:
             data = self._data(self.base)
-            epoch_s = DOUBLE * epoch_seconds(graph, data, recipe, self.compare.seed, self.compare.device)
+            epoch_s = step * epoch_seconds(graph, data, recipe, self.compare.seed, self.compare.device)
             left = seconds * MARGIN - (time.perf_counter() - start)
             if (most := int(left / epoch_s / min(LEAST_EPOCHS, epochs))) < 2:
                 raise UsageError("the budget is too small to compare anything", got=f"{seconds:g} s",
                                  expected=f"{(2 * LEAST_EPOCHS * epoch_s + seconds - left):.0f} s or more")  # fmt: skip
             found = spread(found, most)
             epochs = max(1, min(epochs, int(left / epoch_s / len(found))))
-        self.say(f"{len(found)} candidates of about twice the {self.compare.rule}, {epochs} epochs each")
+        self.say(f"{len(found)} candidates of about {step:.3g} times the {self.compare.rule}, {epochs} epochs each")
         return {"epochs": epochs, "candidates": [list(c.coefficients.triple) for c in found]}
 
-    def _by_macs(self) -> list[Candidate]:
-        """Those whose product and whose real multiply-adds, after all rounding, are about twice the base's."""
-        window = (DOUBLE * (1 - TOLERANCE), DOUBLE * (1 + TOLERANCE))
-        every = list(candidates(self.architecture, self.base, grid(window)))
-        return _doubling([(candidate, candidate.cost) for candidate in every], "multiply-adds")
+    def _by_macs(self) -> tuple[list[Candidate], float]:
+        """Those whose product and whose real multiply-adds, after all rounding, are about twice the base's; and how often."""
+        known: list[tuple[Candidate, float]] = []
+        for window in (NARROW_WINDOW, WIDE_WINDOW):
+            known = [(c, c.cost) for c in candidates(self.architecture, self.base, grid(window))]
+            if step_cost([cost for _, cost in known]) == DOUBLE:
+                break
+        return _doubling(known, "multiply-adds", self.say)
 
-    def _by_latency(self) -> list[Candidate]:
-        """Those whose latency, measured, is about twice the base's."""
-        every = spread(list(candidates(self.architecture, self.base, grid(LATENCY_WINDOW, step=0.1))), MOST_MEASURED)
+    def _by_latency(self) -> tuple[list[Candidate], float]:
+        """Those whose latency, measured, is about twice the base's; and how often."""
+        every = spread(list(candidates(self.architecture, self.base, grid(WIDE_WINDOW, step=0.1))), MOST_MEASURED)
         known = {tuple(row["size"]): row["latency_ms"] for row in _rows(self.folder / LATENCIES)}
 
         def latency(size: Size, graph: Graph) -> float:
@@ -105,7 +119,7 @@ class Grid:
 
         before = latency(self.base, lower(self.architecture, self.base))
         self.say(f"the base takes {before:.3g} ms; measuring {len(every)} candidates")
-        return _doubling([(c, latency(c.size, c.graph) / before) for c in every], "latency")
+        return _doubling([(c, latency(c.size, c.graph) / before) for c in every], "latency", self.say)
 
     def _data(self, size: Size) -> Dataset:
         if size.input == self.data.input_shape or size.input is None:
@@ -139,15 +153,17 @@ class Grid:
                 "val_loss": result.last.val_loss, "seconds": result.seconds}  # fmt: skip
 
 
-def _doubling(known: list[tuple[Candidate, float]], what: str) -> list[Candidate]:
-    found = [candidate for candidate, cost in known if is_double(cost)]
-    if not found:
-        nearest = min((cost for _, cost in known), key=lambda cost: abs(cost - DOUBLE), default=None)
-        raise UsageError(f"no coefficients about double the {what} of this network", expected="a cost of 1.8 to 2.2 times",
-                         got="none" if nearest is None else f"{nearest:.2f} times at best",
+def _doubling(known: list[tuple[Candidate, float]], what: str, say: Say) -> tuple[list[Candidate], float]:
+    """Those that about double the cost, or come as near to it as any; and what they multiply it by."""
+    wanted = step_cost([cost for _, cost in known])
+    if wanted is None:
+        raise UsageError(f"no coefficients about double the {what} of this network", expected="a cost of 1.2 to 2.8 times",
+                         got=", ".join(sorted({f"{cost:.2f}" for _, cost in known})) or "none",
                          hint="Repeats and channels round up in so small a network: start from a larger one, or give "
                               "coefficients=1.2,1.1,1.15.")  # fmt: skip
-    return found
+    if wanted != DOUBLE:
+        say(f"no coefficients double the {what} of so small a network: a step is {wanted:.2f} times, the nearest there is")
+    return [candidate for candidate, cost in known if about(cost, wanted)], wanted
 
 
 def measured(graph: Graph, conditions: Mapping[str, Any], folder: Path) -> Latency:

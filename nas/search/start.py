@@ -27,6 +27,7 @@ from nas.search.config import SearchConfig
 from nas.search.confirm import confirm
 from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors import cluster_device, default_workers, engine, open_executor
+from nas.search.executors.base import Executor
 from nas.search.finals import proxy_and_final, read_finals, train_finals
 from nas.search.forecast import device_for, expected_trials, time_left
 from nas.search.halving import Halving
@@ -158,21 +159,13 @@ def _check_device(device: str) -> None:
 
 def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, workers: int, table: LatencyTable | None, say: Say,
          view: Callable[[], AbstractContextManager[View]], callbacks: Sequence[Callback], *, new: bool) -> Result:  # fmt: skip
-    config, device, plan, space = settled.config, settled.device, settled.plan, settled.space
-    objectives, constraints = settled.objectives, settled.constraints
+    """From what is settled to the result: open everything, search, and close everything again."""
+    config, device, plan = settled.config, settled.device, settled.plan
     with ExitStack() as stack:
-        stack.callback(hold(folder.config).release)  # a storage elsewhere says nothing of who writes in the folder
-        storage = stack.enter_context(open_storage(config.storage or folder.study))
-        study = SearchStudy(storage, space, objectives, constraints, name=settled.name)
-        if new and study.records:
-            raise RunError("this storage holds a search of that name already", where=config.storage or str(folder.study),
-                           got=settled.name,
-                           hint="Choose another run=.")  # fmt: skip
-        if not new:
-            meter.remember(study.spent, read_tally(folder.tally))
+        study = _open_study(stack, folder, settled, meter, new=new)
         expected = expected_trials(meter.budget, plan, device, workers)
-        sampler, reason = choose_strategy(config.strategy, space, meter.budget, config.seed, expected,
-                                          known=known_metrics(objectives, constraints, plan.deploy))  # fmt: skip
+        known = known_metrics(settled.objectives, settled.constraints, plan.deploy)
+        sampler, reason = choose_strategy(config.strategy, settled.space, meter.budget, config.seed, expected, known=known)
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
         say(f"strategy: {strategy}: {reason}")
         study.set_metadata(val_images=len(data.validation), test_images=len(data.test()))
@@ -190,24 +183,14 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         apart = how is not None and measured_apart(config.target or device, device)
         here = not apart and (not model or model in device_models().values())
         units = _units(how, meter if here else None) if how is not None and (here or table) else {}
-        carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
-        opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
-                         log=folder.log, say=say, carry=carried)  # fmt: skip
-        # The measuring slots come first: on a cluster the training takes what is left.
-        apart_from = stack.enter_context(opened("cpu", use="measure")) if apart else None
-        executor = stack.enter_context(opened(device, workers=workers))
-        threads = executor.resources[0].threads
-        for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
-            say(f"note: {change}; latencies measured before and after do not compare")
+        executor, measurer = _open_executors(stack, folder, settled, workers, apart=apart, shared=shared, say=say)
         heard = Callbacks(callbacks, folder.logger(), say)
         ledger = Ledger(study, meter, folder, plan.deploy, heard)
-        heard.on_search_start(Beginning(
-            folder=folder.path, name=settled.name, config=config.to_mapping(), objectives=objectives, constraints=constraints,
-            records=[r for r in study.records if r.state != "running"]))  # fmt: skip
+        rules = rules_of(settled, expected, Sums(table, units) if table else None)
+        heard.on_search_start(_beginning(study, folder, settled))
         with view() as show:
-            rules = rules_of(settled, expected, Sums(table, units) if table else None)
-            loop = SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=apart_from, plan=plan,
-                              payload=payload, view=show, rules=rules, model=model)  # fmt: skip
+            loop = SearchLoop(ledger=ledger, sampler=sampler, executor=executor, measurer=measurer, plan=plan, payload=payload,
+                              view=show, rules=rules, model=model)  # fmt: skip
             loop.run()
             shares = settled.shares
             for wanted, look in ((shares.repeats, confirm), (shares.peers, train_peers), (shares.final, train_finals)):
@@ -215,18 +198,61 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
                     look(loop)
         heard.on_search_end(loop.message)
         with one_thread(device), meter.holding(device):
-            tested = {r.number: _tested(r, study, folder, payload, data, say) for r in ledger.front.members}
-            ledger.write_front(tested)
-            finals = tuple(read_finals(loop, settled, data))
-        ledger.save_checks()
-        for remark in ledger.remarks:
-            say(f"note: {remark}")
+            return _result(loop, settled, data, strategy, say)
+
+
+def _open_study(stack: ExitStack, folder: RunFolder, settled: Settled, meter: Meter, *, new: bool) -> SearchStudy:
+    """The run's study, held by this process alone, and what it has spent remembered by the meter. Raises RunError."""
+    elsewhere = settled.config.storage
+    stack.callback(hold(folder.config).release)  # a storage elsewhere says nothing of who writes in the folder
+    storage = stack.enter_context(open_storage(elsewhere or folder.study))
+    study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name=settled.name)
+    if new and study.records:
+        raise RunError("this storage holds a search of that name already", where=elsewhere or str(folder.study),
+                       got=settled.name, hint="Choose another run=.")  # fmt: skip
+    if not new:
+        meter.remember(study.spent, read_tally(folder.tally))
+    return study
+
+
+def _open_executors(stack: ExitStack, folder: RunFolder, settled: Settled, workers: int, *, apart: bool, shared: Path | None,
+                    say: Say) -> tuple[Executor, Executor | None]:  # fmt: skip
+    """The executor that trains, and one that measures where that is ``apart``."""
+    config, device = settled.config, settled.device
+    carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
+    opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
+                     log=folder.log, say=say, carry=carried)  # fmt: skip
+    # The measuring slots come first: on a cluster the training takes what is left.
+    measurer = stack.enter_context(opened("cpu", use="measure")) if apart else None
+    executor = stack.enter_context(opened(device, workers=workers))
+    threads = executor.resources[0].threads
+    for change in folder.write_environment({"device": device, "workers": workers, "threads_per_worker": threads}):
+        say(f"note: {change}; latencies measured before and after do not compare")
+    return executor, measurer
+
+
+def _beginning(study: SearchStudy, folder: RunFolder, settled: Settled) -> Beginning:
+    """What callbacks are told at the start."""
+    return Beginning(
+        folder=folder.path, name=settled.name, config=settled.config.to_mapping(), objectives=settled.objectives,
+        constraints=settled.constraints, records=[record for record in study.records if record.state != "running"],
+    )  # fmt: skip
+
+
+def _result(loop: SearchLoop, settled: Settled, data: Dataset, strategy: str, say: Say) -> Result:
+    """What was found. The test split is read here, for the final front."""
+    ledger, study = loop.ledger, loop.study
+    tested = {r.number: _tested(r, loop, data, say) for r in ledger.front.members}
+    ledger.write_front(tested)
+    finals = tuple(read_finals(loop, settled, data))
+    ledger.save_checks()
+    for remark in ledger.remarks:
+        say(f"note: {remark}")
     return Result(
-        folder=folder, config=config, strategy=strategy, counts=dict(ledger.counts), budget=meter.rows(),
-        wall_s=meter.spent("wall"), front=tuple((r, tested[r.number]) for r in ledger.front.members), best=ledger.front.best,
-        message=loop.message, interrupted=loop.interrupted, checks=ledger.front.checks,
-        ties=ledger.front.ties, finals=finals,
-        agreement=agreement(proxy_and_final(study.records, ledger.front.checks.final)),
+        folder=loop.folder, config=settled.config, strategy=strategy, counts=dict(ledger.counts), budget=loop.meter.rows(),
+        wall_s=loop.meter.spent("wall"), front=tuple((r, tested[r.number]) for r in ledger.front.members),
+        best=ledger.front.best, message=loop.message, interrupted=loop.interrupted, checks=ledger.front.checks,
+        ties=ledger.front.ties, finals=finals, agreement=agreement(proxy_and_final(study.records, ledger.front.checks.final)),
     )  # fmt: skip
 
 
@@ -263,12 +289,11 @@ def payload_of(settled: Settled, folder: RunFolder, shared: Path | None = None) 
     }  # fmt: skip
 
 
-def _tested(record: Record, study: SearchStudy, folder: RunFolder, payload: Mapping[str, Any], data: Dataset,
-            say: Say) -> float | None:
+def _tested(record: Record, loop: SearchLoop, data: Dataset, say: Say) -> float | None:
     """Accuracy of a member of the final front on the test split, read when the search has ended."""
-    weights = str(folder.weights_of(record.number))
+    weights = str(loop.folder.weights_of(record.number))
     try:
-        return test_accuracy(study.space.architecture(record.decisions), {**payload, "weights": weights}, data)
+        return test_accuracy(loop.study.space.architecture(record.decisions), {**loop.payload, "weights": weights}, data)
     except NasError as error:
         say(f"trial {record.number} could not be tested: {error}")
         return None

@@ -45,7 +45,7 @@ def test_coefficients_are_found_and_a_member_is_trained(place: Path, capsys: pyt
     line = ["scale", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "members=2", "deploy=input=1x12x12", "out=s"]
     assert main(line) == 0
     said = capsys.readouterr().out
-    assert "candidates of about twice the macs, 1 epochs each" in said
+    assert "candidates of about 2 times the macs, 1 epochs each" in said
     assert "the best of" in said
     document = json.loads((place / "s" / "family.json").read_text())
     member = document["family"][1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
 from nas.measure import latency as room
 from nas.measure.conditions import Conditions
 from nas.measure.device import quiet
@@ -93,6 +93,11 @@ def test_conditions_are_as_asked(conditions, anchors):
 def test_impossible_conditions_are_told(model, options, message):
     with pytest.raises(MeasureError, match=message):
         measure_latency(model, (3, 8, 8), **options)
+
+
+def test_a_network_that_does_not_run_is_not_refused_for_now():
+    with pytest.raises(UnsupportedError):
+        measure_latency(nn.Linear(5, 2), (3, 8, 8))
 
 
 def test_a_refusal_is_an_error_and_not_a_number(anchors):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
 from nas.measure import conditions
 from nas.measure import latency as room
 from nas.measure.latency import measure_latency
@@ -126,7 +126,7 @@ def test_what_an_engine_cannot_do_is_told(options, message):
 
 @ONNX
 def test_a_network_that_cannot_be_exported_is_told():
-    with pytest.raises(MeasureError, match=r"cannot export.*runtime=eager"):
+    with pytest.raises(UnsupportedError, match=r"cannot export.*runtime=eager"):
         measure_latency(Noticing(), SHAPE, runtime="onnxruntime")
 
 

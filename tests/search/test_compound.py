@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nas import Size, load_architecture, lower
 from nas.errors import UsageError
 from nas.net.identity import identity
-from nas.search.compound import Coefficients, candidates, grid, is_double, parse_coefficients, spread
+from nas.search.compound import DOUBLE, Coefficients, about, candidates, grid, parse_coefficients, spread, step_cost
 
 
 def test_the_grid_holds_what_doubles_in_steps_of_five_hundredths() -> None:
@@ -46,7 +46,15 @@ def test_candidates_are_different_networks_and_know_their_cost() -> None:
     assert len({identity(c.graph) for c in found}) == len(found)
     macs = lower(net, base).macs
     assert all(c.cost == lower(net, c.size).macs / macs for c in found[:5])
-    assert any(is_double(c.cost) for c in found)
+    assert any(about(c.cost, DOUBLE) for c in found)
+    assert step_cost([c.cost for c in found]) == DOUBLE
+
+
+@pytest.mark.parametrize(("costs", "step"), [
+    ([1.0, 1.9, 2.1, 3.0], 2.0), ([1.0, 1.0, 2.25, 2.3], 2.25), ([1.5, 2.6], 1.5), ([1.0, 1.1, 3.0], None), ([], None),
+])  # fmt: skip
+def test_a_step_costs_double_or_the_nearest_to_it(costs: list[float], step: float | None) -> None:
+    assert step_cost(costs) == step
 
 
 @pytest.mark.parametrize("text", ["", "1,2", "1.2,1.1,x", "0.9,1,1", "1,1,5", "1.2,1.1,1.15,1", "nan,1,1"])

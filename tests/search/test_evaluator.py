@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.errors import DataError, MeasureError, TrainError
+from nas.errors import DataError, MeasureError, TrainError, UnsupportedError
 from nas.measure.lock import device_lock
 from nas.measure.metrics import measure_metrics
 from nas.measure.protocol import Limits
@@ -176,6 +176,17 @@ def test_a_refused_measurement_is_tried_again(payload, measured, monkeypatch):
     tries.clear()
     monkeypatch.setattr(evaluator, "MEASURE_ATTEMPTS", 2)
     assert evaluate(payload, lambda values: False) == {"refused": "busy"}
+
+
+def test_a_network_that_an_engine_cannot_take_is_a_failure_at_once(payload, measured, monkeypatch):
+    """No busy machine: it is neither tried again nor counted among the refusals that end a search."""
+    def refuse(*args, **how):
+        raise UnsupportedError("no such operation")
+
+    payload["stage"] = {"do": "measure"}
+    monkeypatch.setattr(evaluator, "measure_metrics", refuse)
+    with pytest.raises(UnsupportedError):
+        evaluate(payload, lambda values: pytest.fail("told as refused"))
 
 
 def test_a_stop_ends_the_waiting_for_a_quiet_machine(payload, measured, monkeypatch):

@@ -94,7 +94,7 @@ def test_candidates_are_trained_at_equal_cost_and_the_best_makes_the_family(tmp_
     best = max(row["val_accuracy"] for row in rows)
     chosen = document["coefficients"]
     assert next(r for r in rows if all(r[k] == chosen[k] for k in chosen))["val_accuracy"] == best
-    assert f"{len(rows)} candidates of about twice the macs, 2 epochs each" in said[0]
+    assert f"{len(rows)} candidates of about 2 times the macs, 2 epochs each" in said[0]
 
 
 def test_a_killed_comparison_goes_on_and_ends_the_same(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,20 @@ def test_another_scaling_is_refused(tmp_path: Path, loads: Any) -> None:
         run(tmp_path / "f", compare=compare(loads), members=1)
 
 
-def test_a_network_too_small_to_double_is_told(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "is_double", lambda cost: False)
-    with pytest.raises(UsageError, match="times at best"):
+def test_a_network_too_small_to_double_steps_as_near_to_it_as_it_can(tmp_path: Path, loads: Any) -> None:
+    """Its channels only double, which is four times the multiply-adds of a convolution, and 8 pixels become 12."""
+    tiny = Architecture(parse_page(read_page(PAGE.replace("divisor: 2", "divisor: 16").replace("repeat: 4, ", ""), "tiny")))
+    said: list[str] = []
+    document = scale(tiny, Size(input=(1, 8, 8), num_classes=3), name="tiny", folder=tmp_path, conditions=CPU,
+                     members=2, compare=compare(loads), say=said.append)  # fmt: skip
+    assert "no coefficients double the multiply-adds of so small a network: a step is 2.2" in said[0]
+    assert "candidates of about 2.2" in said[1]
+    assert all(row["macs_ratio"] > 2.2 for row in document["grid"])
+
+
+def test_a_network_that_cannot_be_scaled_is_told(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "step_cost", lambda costs: None)
+    with pytest.raises(UsageError, match=r"no coefficients about double.*start from a larger one"):
         run(tmp_path / "f", compare=compare(loads))
     with pytest.raises(UsageError, match="neither coefficients nor data"):
         run(tmp_path / "g")

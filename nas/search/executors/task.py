@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from nas.errors import TrainError, UsageError
+from nas.errors import TrainError, UnsupportedError, UsageError
 from nas.search.executors.base import Report, Task, Values
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""Allocators that raise a bare RuntimeError, known by their words (torch 2.13, CPU and CUDA)."""
+"""Allocators that raise a bare RuntimeError, known by their words (torch 2.13, CPU and CUDA); a measurement tells them on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def failure(error: BaseException) -> Failure:
 def _kind(error: BaseException, name: str, text: str) -> Literal["error", "diverged", "out_of_memory"]:
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return "out_of_memory"
-    if isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY):
+    if isinstance(error, RuntimeError | UnsupportedError) and any(words in text for words in OUT_OF_MEMORY):
         return "out_of_memory"
     if isinstance(error, TrainError) and "diverge" in text:
         return "diverged"

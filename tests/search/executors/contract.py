@@ -171,6 +171,7 @@ class ExecutorContract:
             ("memory", "out_of_memory", "MemoryError"),
             ("device_memory", "out_of_memory", "OutOfMemoryError: CUDA out of memory."),
             ("host_memory", "out_of_memory", "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried"),
+            ("measured", "out_of_memory", "UnsupportedError: the network does not run on cuda: CUDA out of memory."),
             ("diverged", "diverged", "TrainError: the training diverged; got 'loss nan'"),
             ("setting", "error", "TrainError: impossible settings"),
             ("spoilt", "error", "AcceleratorError: CUDA error: device-side assert triggered"),

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from nas.errors import TrainError
+from nas.errors import TrainError, UnsupportedError
 
 LOADED = []
 
@@ -48,6 +48,7 @@ ERRORS = {
     "memory": MemoryError(),
     "device_memory": OutOfMemoryError("CUDA out of memory."),
     "host_memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    "measured": UnsupportedError("the network does not run on cuda: CUDA out of memory."),
     "diverged": TrainError("the training diverged", got="loss nan"),
     "setting": TrainError("impossible settings"),
     "spoilt": AcceleratorError("CUDA error: device-side assert triggered"),
