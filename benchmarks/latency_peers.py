@@ -12,10 +12,10 @@ the profile says of the whole run without it.
 ``session.run`` also copies the output, which a bound one (ours) leaves where it is. Runs during which the scheduler gave the
 core to others are left out, as in our own protocol.
 
-Differences are of ours, compared are medians over the rounds, first as ours are told: in milliseconds of the quiet machine. The
-peers know no drift and no foreign load: within 5 % is the target on a quiet machine. ``as_run`` are ours with the reference's
-drift put back in: what a clock would have read in those minutes, whatever else the machine did. About 4 minutes. With
-``--write`` the figures go to results/benchmarks/latency_peers.csv with their conditions.
+Differences are of ours, which are milliseconds of the quiet machine (the median over the rounds). The peers know no drift and no
+foreign load, so each is compared twice: its median over the rounds, which counts what slowed the machine, and ``quiet``: the time
+that our protocol's rule (:func:`nas.measure.protocol.quiet_time`) takes from all its runs. Within 5 % is the target. About 5
+minutes. With ``--write`` the figures go to results/benchmarks/latency_peers.csv with their conditions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +41,7 @@ from nas.errors import MeasureError
 from nas.measure.device import CpuTimer, Timing
 from nas.measure.latency import measure_latency
 from nas.measure.onnx import OnnxModel, to_onnx
+from nas.measure.protocol import Pair, quiet_time
 from nas.measure.reference import Anchors
 from nas.net.build import build
 from nas.net.graph import Size
@@ -48,7 +51,6 @@ from nas.space.library import load_architecture
 ROOT = Path(__file__).resolve().parent.parent
 Row = dict[str, object]
 SECONDS = 0.4
-OWN = ("loop", "profiled", "model_run", "kernels", "profile")
 
 
 PUBLISHED = (("mobilenet_v3_small", 96), ("mobilenet_v2", 96), ("mobilenet_v2", 160), ("mobilenet_v2", 224), ("resnet_18", 128),
@@ -66,8 +68,11 @@ def networks(count: int) -> list[tuple[str, nn.Module, Shape]]:
     return small + large
 
 
-def own_ms(content: bytes, shape: Shape, seconds: float) -> dict[str, float]:
-    """What ONNX Runtime says and what a clock outside says, medians in ms; the first tenth of the runs warms up."""
+Times = dict[str, "np.ndarray[tuple[int], np.dtype[np.float64]]"]
+
+
+def own_ms(content: bytes, shape: Shape, seconds: float) -> Times:
+    """What ONNX Runtime says and what a clock outside says, ms of every run; the first tenth of the runs warms up."""
     with tempfile.TemporaryDirectory() as folder:
         data = {"x": np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)}
         plain, profiled = _session(content), _session(content, f"{folder}/profile")
@@ -87,9 +92,8 @@ def own_ms(content: bytes, shape: Shape, seconds: float) -> dict[str, float]:
         kept[::2] = False  # brought the network's data back into the caches
     found = {name: (1000 * np.array([seconds for seconds, _ in timings[name]]))[whole[name]] for name in sessions}
     model_run = np.array([event["dur"] / 1000 for event in events if event["name"] == "model_run"])
-    found |= {"model_run": model_run[whole["profiled"]], "kernels": by_run.sum(1)[whole["profiled"]]}
-    ms = {name: median(list(values)) for name, values in found.items()}
-    return ms | {"profile": ms["model_run"] - (ms["profiled"] - ms["loop"]), "operations": float(by_run.shape[1])}
+    return found | {"model_run": model_run[whole["profiled"]], "kernels": by_run.sum(1)[whole["profiled"]],
+                    "operations": np.array([by_run.shape[1]], dtype=float)}  # fmt: skip
 
 
 def _session(content: bytes, profile: str | None = None) -> ort.InferenceSession:
@@ -100,35 +104,44 @@ def _session(content: bytes, profile: str | None = None) -> ort.InferenceSession
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def median(values: list[float]) -> float:
-    return float(np.median(values)) if values else float("nan")
+def quiet(times: Sequence[float]) -> float:
+    """What the times tell of a quiet machine, by the rule that our reference is timed by."""
+    found = quiet_time([Pair(1.0, float(ms)) for ms in times])
+    return found[0] if found else float("nan")
+
+
+def typical(times: Sequence[float]) -> float:
+    """The median."""
+    return float(np.median(times)) if len(times) else float("nan")
 
 
 def compare(name: str, model: nn.Module, shape: Shape, rounds: int, anchors: Anchors) -> Row:
-    """One network: medians over the rounds in milliseconds, and how far ours are from the peers'."""
+    """One network: milliseconds over the rounds, and how far ours are from the peers'."""
     with torch.inference_mode():
         content = to_onnx(model, torch.zeros(1, *shape))
-    found: dict[str, list[float]] = {}
-    refused = 0
+    ours: dict[str, list[float]] = {"eager": [], "onnxruntime": []}
+    theirs: dict[str, list[float]] = {}
     for _ in range(rounds):
         for runtime, network in (("eager", model), ("onnxruntime", OnnxModel(content))):
-            try:
-                latency = measure_latency(network, shape, runtime=runtime, anchors=anchors)
-                found.setdefault(runtime, []).append(latency.median_ms)
-                found.setdefault(f"{runtime}_as_run", []).append(latency.median_ms * (1 + latency.reference_drift))
-            except MeasureError:
-                refused += 1
-        for peer, ms in {"autorange": autorange_ms(model, shape, SECONDS), **own_ms(content, shape, SECONDS)}.items():
-            found.setdefault(peer, []).append(ms)
-    ours = {"eager": ("autorange",), "onnxruntime": OWN}
-    ms = {what: median(found.get(what, [])) for what in
-          (*ours, *(f"{runtime}_as_run" for runtime in ours), "autorange", *OWN)}  # fmt: skip
-    operations = median(found["operations"])
-    differences = {f"{peer}{as_run}_difference": round(ms[runtime + as_run] / ms[peer] - 1, 4)
-                   for as_run in ("", "_as_run") for runtime, peers in ours.items() for peer in peers}  # fmt: skip
-    return {"net": name, "refused": refused, **{f"{what}_ms": round(value, 4) for what, value in ms.items()},
-            "operations": int(operations), "profiler_us": round(1000 * (ms["profiled"] - ms["loop"]) / operations, 2),
+            with suppress(MeasureError):
+                ours[runtime].append(measure_latency(network, shape, runtime=runtime, anchors=anchors).median_ms)
+        for peer, times in {"autorange": autorange_ms(model, shape, SECONDS), **own_ms(content, shape, SECONDS)}.items():
+            theirs.setdefault(peer, []).extend(times)
+    operations = int(theirs.pop("operations")[0])
+    ms = {peer + word: look(times) for word, look in LOOKS.items() for peer, times in theirs.items()}
+    for word in LOOKS:
+        ms[f"profile{word}"] = ms[f"model_run{word}"] - (ms[f"profiled{word}"] - ms[f"loop{word}"])
+    told = {runtime: typical(figures) for runtime, figures in ours.items()}
+    differences = {f"{what}_difference": round(told["eager" if "autorange" in what else "onnxruntime"] / value - 1, 4)
+                   for what, value in ms.items()}  # fmt: skip
+    return {"net": name, "refused": 2 * rounds - sum(map(len, ours.values())),
+            **{f"{what}_ms": round(value, 4) for what, value in (told | ms).items()}, "operations": operations,
+            "profiler_us": round(1000 * (ms["profiled_quiet"] - ms["loop_quiet"]) / operations, 2),
             **differences}  # fmt: skip
+
+
+LOOKS: dict[str, Callable[[Sequence[float]], float]] = {"": typical, "_quiet": quiet}
+"""How the times of a peer become one figure, and what its column's name ends with."""
 
 
 def main() -> None:

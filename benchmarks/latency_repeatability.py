@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,13 @@ def random_cell(seed: int) -> tuple[nn.Module, Shape]:
     return build(graph).eval(), (3, 32, 32)
 
 
-def autorange_ms(model: nn.Module, shape: Shape, seconds: float) -> float:
-    """Median of torch's own protocol under the same conditions."""
+def autorange_ms(model: nn.Module, shape: Shape, seconds: float) -> list[float]:
+    """Torch's own protocol under the same conditions: ms a run of each of its blocks."""
     net = model.to(memory_format=torch.channels_last)
     data = torch.randn(1, *shape).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         timer = Timer("net(data)", globals={"net": net, "data": data}, num_threads=1)
-        return float(timer.blocked_autorange(min_run_time=seconds).median) * 1000
+        return [1000 * run for run in timer.blocked_autorange(min_run_time=seconds).times]
 
 
 def sweep(nets: int, folder: str, cells: bool) -> None:
@@ -96,7 +97,7 @@ def sweep(nets: int, folder: str, cells: bool) -> None:
             latency = measure_latency(model, shape, anchors=anchors).to_mapping()
         except MeasureError as error:
             latency = {"median_ms": None, "error": str(error), "seconds": time.perf_counter() - start}
-        peer = {} if cells else {"autorange_ms": autorange_ms(model, shape, 0.4)}
+        peer = {} if cells else {"autorange_ms": median(autorange_ms(model, shape, 0.4))}
         print(json.dumps(latency | peer), flush=True)
 
 

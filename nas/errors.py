@@ -73,6 +73,10 @@ class TrainError(NasError):
     """A training that cannot go on (diverged, or impossible settings)."""
 
 
+class CheckpointError(TrainError):
+    """A checkpoint that a training cannot go on from; without it the training starts over."""
+
+
 class MeasureError(NasError):
     """A measurement that is refused, or that this machine cannot take."""
 

@@ -87,7 +87,7 @@ def open_archive(name: str) -> Iterator[Archive]:
     config, plan = settled.config, settled.plan
     objectives, constraints = settled.objectives, settled.constraints
     with open_storage(config.storage or folder.study, reading=True) as storage:
-        study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, reading=True)
+        study = SearchStudy(storage, settled.space, objectives, constraints, name=settled.name, there=True)
         yield Archive(folder, config, study, plan.deploy, plan.proxy, objectives, constraints, settled.fingerprint)
 
 

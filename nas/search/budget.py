@@ -74,6 +74,11 @@ class Budget:
         limit = self.limit("trials")
         return None if limit is None else int(limit)
 
+    @property
+    def of_cpus(self) -> bool:
+        """Whether it is CPUs whose time is limited, and not GPUs."""
+        return self.limit("cpu") is not None and self.limit("gpu") is None
+
     def __str__(self) -> str:
         return ",".join(map(str, self.parts))
 

@@ -74,6 +74,10 @@ STOPPING = ("none", "asha")
 """How candidates are stopped early: not at all, or by asynchronous successive halving."""
 
 
+LEAST_TIMEOUT_S = 30.0
+"""Of ``trial_timeout``: a training shows every ten seconds that it is alive, between two of its steps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
     """The keys of a search. None means: chosen by the planner and printed."""
@@ -281,8 +285,9 @@ def _check_engine(config: SearchConfig) -> None:
     if config.endpoint is not None and config.engine == "ray":
         raise UsageError("machines join a Ray cluster through Ray", got=f"endpoint={config.endpoint}",
                          hint="Run `ray start --address=...` there, or leave engine=ray out.")  # fmt: skip
-    if config.trial_timeout is not None:
-        parse_duration(config.trial_timeout)
+    if config.trial_timeout is not None and parse_duration(config.trial_timeout) < LEAST_TIMEOUT_S:
+        raise UsageError("a trial shows that it is alive every ten seconds or so", got=f"trial_timeout={config.trial_timeout}",
+                         expected=f"{LEAST_TIMEOUT_S:g}s or more")  # fmt: skip
     if Target.nodes(config.train_on).elsewhere and config.engine != "ray":
         raise UsageError("only a Ray cluster has nodes to choose", got=f"train_on={config.train_on}", hint="Add engine=ray.")
     if config.target is not None and config.engine != "ray" and Target.parse(config.target).elsewhere:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import DataError, MeasureError, TrainError, UnsupportedError
+from nas.errors import CheckpointError, DataError, MeasureError, UnsupportedError
 from nas.measure.device import device_models, find_device, lock_name
 from nas.measure.lock import device_shared
 from nas.measure.metrics import measure_metrics
@@ -157,10 +157,8 @@ def train(architecture: Architecture, payload: Mapping[str, Any], report: Report
 
     try:
         network, result = _fit(architecture, payload, recipe, checkpoint, report, on_epoch)
-    except TrainError as error:
-        if error.where != str(checkpoint):
-            raise
-        checkpoint.unlink(missing_ok=True)  # a damaged one: the training starts over
+    except CheckpointError:
+        checkpoint.unlink(missing_ok=True)  # the training starts over
         network, result = _fit(architecture, payload, recipe, checkpoint, report, on_epoch)
     done = len(result.history)
     if done == recipe.epochs:

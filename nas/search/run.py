@@ -197,6 +197,13 @@ class RunFolder:
             logger.addHandler(handler)
         return logger
 
+    def close_log(self) -> None:
+        """Close the run's log; :meth:`logger` opens it again."""
+        logger = logging.getLogger(f"nas.run.{self.path.resolve()}")
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+
     def write_environment(self, conditions: Mapping[str, Any]) -> list[str]:
         """Write where the run runs now; what of the hardware and torch is not as it was when the run last ran, in words."""
         now: dict[str, Any] = {**machine(), **conditions}

@@ -29,7 +29,7 @@ from nas.search.evaluator import calibrate, test_accuracy
 from nas.search.executors import cluster_device, default_workers, engine, open_executor
 from nas.search.executors.base import Executor
 from nas.search.finals import proxy_and_final, read_finals, train_finals
-from nas.search.forecast import device_for, expected_trials, time_left
+from nas.search.forecast import check_spent, device_for, expected_trials, held_by, time_left
 from nas.search.halving import Halving
 from nas.search.ledger import Ledger
 from nas.search.loop import Rules, SearchLoop
@@ -86,8 +86,9 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     """A new run: everything that can be refused is refused before the folder is made."""
     folder.refuse_others()
     budget = parse_budget(config.budget)
-    device = cluster_device(config) or device_for(budget)
+    device = cluster_device(config) or device_for(budget, config.gpus_per_trial)
     _check_device(device)
+    check_spent(budget, device)
     meter = Meter(budget)
     space = load_space(config.space)
     measured = check_measuring(config, device, space.spec)
@@ -100,7 +101,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
         open_storage(config.storage).close()
     workers = config.workers or default_workers(config, device)
     shares = Shares.chosen(config.shares, strategy=config.strategy, expected=budget.trials)
-    seconds = time_left(budget, device, workers)
+    seconds = time_left(budget, device, held_by(config, device, workers))
     with meter.holding(device):
         plan = plan_search(space, data, config, device=device, workers=workers, seconds=seconds and seconds * shares.search)
     if shares.final and plan.deploy.input != data.input_shape:
@@ -138,6 +139,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
     _check_device(settled.device)
+    check_spent(meter.budget, settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
         for note in check_measuring(config, settled.device, settled.space.spec):
@@ -163,7 +165,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
     config, device, plan = settled.config, settled.device, settled.plan
     with ExitStack() as stack:
         study = _open_study(stack, folder, settled, meter, new=new)
-        expected = expected_trials(meter.budget, plan, device, workers)
+        expected = expected_trials(meter.budget, plan, device, workers, held_by(config, device, workers))
         known = known_metrics(settled.objectives, settled.constraints, plan.deploy)
         sampler, reason = choose_strategy(config.strategy, settled.space, meter.budget, config.seed, expected, known=known)
         strategy = next(name for name, kind in STRATEGIES.items() if type(sampler) is kind)
@@ -173,6 +175,7 @@ def _run(folder: RunFolder, settled: Settled, data: Dataset, meter: Meter, worke
         # Nothing of the folder is written before both locks are ours.
         folder.write_config(settled.to_mapping())
         stack.enter_context(Tally(folder.tally, meter))
+        stack.callback(folder.close_log)
         if study.left_running:
             say(f"{len(study.left_running)} interrupted candidate{'s' * (len(study.left_running) > 1)} will be evaluated again")
         say(f"{workers} worker{'s' * (workers > 1)} on {device}; run folder: {folder.path}")
@@ -206,7 +209,7 @@ def _open_study(stack: ExitStack, folder: RunFolder, settled: Settled, meter: Me
     elsewhere = settled.config.storage
     stack.callback(hold(folder.config).release)  # a storage elsewhere says nothing of who writes in the folder
     storage = stack.enter_context(open_storage(elsewhere or folder.study))
-    study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name=settled.name)
+    study = SearchStudy(storage, settled.space, settled.objectives, settled.constraints, name=settled.name, there=not new)
     if new and study.records:
         raise RunError("this storage holds a search of that name already", where=elsewhere or str(folder.study),
                        got=settled.name, hint="Choose another run=.")  # fmt: skip

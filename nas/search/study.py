@@ -96,17 +96,17 @@ class SearchStudy:
     """The trials of one search in an open storage; made there when there are none. Its only writer.
 
     ``records`` has every trial by its number. ``left_running`` are those that an earlier driver left in flight: the loop
-    runs each again under its number, or tells that it failed. ``reading``: nothing is made. Raises RunError when the
-    storage holds a search for other objectives, or none to read.
+    runs each again under its number, or tells that it failed. ``there``: it was made before, and nothing is made now. Raises
+    RunError when the storage holds a search for other objectives, or none that was to be there.
     """
 
     def __init__(
         self, storage: Storage, space: SearchSpace, objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (), name: str = "search", *, reading: bool = False,
+        constraints: Sequence[Constraint] = (), name: str = "search", *, there: bool = False,
     ) -> None:  # fmt: skip
         self.space, self.objectives, self.constraints = space, tuple(objectives), tuple(constraints)
         self._storage, self._distributions = storage, distributions(space)
-        self.optuna = self._open(name, reading)
+        self.optuna = self._open(name, there)
         self._id = storage.optuna.get_study_id_from_name(name)
         self._trials: list[FrozenTrial] = []  # as the storage has them, for samplers: asking it for all takes longer and longer
         self._by_identity: dict[str, int] = {}
@@ -117,7 +117,7 @@ class SearchStudy:
             self._remember(self._record(trial))
         self.left_running = tuple(record.number for record in self.records if record.state == "running")
 
-    def _open(self, name: str, reading: bool) -> optuna.Study:
+    def _open(self, name: str, there: bool) -> optuna.Study:
         storage = self._storage.optuna
         directions = [StudyDirection[objective.direction.upper()] for objective in self.objectives]
         names = [objective.name for objective in self.objectives]
@@ -125,8 +125,9 @@ class SearchStudy:
         try:
             study = optuna.Study(name, storage, sampler=random)
         except KeyError:
-            if reading:
-                raise RunError("there is no search of that name in this storage", got=name) from None
+            if there:
+                raise RunError("the search is not in its storage any more", got=name,
+                               hint="Restore the storage. The run's trials.csv lists what was found.") from None  # fmt: skip
             with _quietly():
                 storage.create_new_study(directions, name)
                 study = optuna.Study(name, storage, sampler=random)

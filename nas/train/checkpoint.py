@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import TrainError
+from nas.errors import CheckpointError, TrainError
 
 START_OVER = "Delete the file to start this training over."
 
@@ -33,7 +33,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, *, identity: dict[str, Any], device: torch.device) -> dict[str, Any] | None:
     """The saved state, or None without a file.
 
-    Raises TrainError for a file that is damaged, or whose ``identity`` (seed, data, recipe) is another training's.
+    Raises CheckpointError for a file that is damaged, or whose ``identity`` (seed, data, recipe) is another training's.
     """
     for left_by_a_kill in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
         left_by_a_kill.unlink(missing_ok=True)
@@ -42,15 +42,15 @@ def load_checkpoint(path: Path, *, identity: dict[str, Any], device: torch.devic
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise TrainError("the checkpoint is damaged", where=str(path), got=str(error).split("\n")[0],
-                         hint=START_OVER) from error  # fmt: skip
+        raise CheckpointError("the checkpoint is damaged", where=str(path), got=str(error).split("\n")[0],
+                              hint=START_OVER) from error  # fmt: skip
     saved = state.get("identity") if isinstance(state, dict) else None
     if not isinstance(saved, dict):
-        raise TrainError("not a checkpoint of a training", where=str(path), hint=START_OVER)
+        raise CheckpointError("not a checkpoint of a training", where=str(path), hint=START_OVER)
     for name, value in identity.items():
         if saved.get(name) != value:
-            raise TrainError(f"the checkpoint was made with another {name}", where=str(path), expected=str(value),
-                             got=str(saved.get(name)), hint=START_OVER)  # fmt: skip
+            raise CheckpointError(f"the checkpoint was made with another {name}", where=str(path), expected=str(value),
+                                  got=str(saved.get(name)), hint=START_OVER)  # fmt: skip
     return dict(state)
 
 

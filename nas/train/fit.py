@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import TrainError
+from nas.errors import CheckpointError, TrainError
 from nas.train.augment import mix_up
 from nas.train.auxiliary import prepare
 from nas.train.checkpoint import START_OVER, load_checkpoint, save_checkpoint, save_weights
@@ -248,8 +248,8 @@ class _Training:
                 self.average.restore(state["average"])
             self.history = [EpochResult(**result) for result in state["history"]]
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise TrainError("the checkpoint belongs to another network", where=str(path),
-                             got=str(error).split("\n")[0], hint=START_OVER) from error  # fmt: skip
+            raise CheckpointError("the checkpoint belongs to another network", where=str(path),
+                                  got=str(error).split("\n")[0], hint=START_OVER) from error  # fmt: skip
 
 
 def _check_finite(loss: float, what: str, epoch: int) -> float:

@@ -82,7 +82,7 @@ def test_a_run_that_has_not_begun_is_told_and_not_made(tmp_path):
     with pytest.raises(RunError, match="no journal"), open_archive(str(folder.path)):
         pass
     folder.study.write_text("")
-    with pytest.raises(RunError, match="no search of that name"), open_archive(str(folder.path)):
+    with pytest.raises(RunError, match="not in its storage any more"), open_archive(str(folder.path)):
         pass
     assert folder.study.read_text() == ""
 

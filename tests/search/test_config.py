@@ -62,8 +62,9 @@ def test_words_go_before_the_file(tmp_path):
 @pytest.mark.parametrize(("words", "says"), [
     ({"engine": "rya"}, "Did you mean 'ray'"), ({"address": "auto"}, "Add engine=ray"), ({"gpus_per_trial": "1.5"}, "whole"),
     ({"gpus_per_trial": "-1"}, "devices"), ({"cpus_per_trial": "two"}, "devices"), ({"trial_timeout": "10"}, "duration"),
-    ({"trial_timeout": "0min"}, "duration"), ({"trial_timeout": "3trials"}, "duration"),
-    ({"engine": "ray", "endpoint": "7070"}, "through Ray"), ({"target": "cuda@H200"}, "Add engine=ray"),
+    ({"trial_timeout": "0min"}, "duration"), ({"trial_timeout": "10s"}, "30s or more"),
+    ({"trial_timeout": "3trials"}, "duration"), ({"engine": "ray", "endpoint": "7070"}, "through Ray"),
+    ({"target": "cuda@H200"}, "Add engine=ray"),
     ({"train_on": "H200"}, "Add engine=ray"), ({"engine": "ray", "train_on": "resource:"}, "a type of GPU"),
     ({"target": "tpu"}, "not a device"),
     ({"spcae": "x"}, "Did you mean 'space'"), ({"space": ""}, "space is missing"), ({"budget": None}, "budget is missing"),

@@ -206,6 +206,19 @@ def test_a_second_driver_is_refused_and_changes_nothing(copied):
         refused(copied, "another process is driving this search", budget="+50trials")
 
 
+@pytest.mark.parametrize("lose", [lambda study: study.unlink(), lambda study: study.write_bytes(b"")])
+def test_a_run_whose_study_is_gone_is_refused_and_keeps_what_it_has(copied, lose):
+    lose(copied.study)
+    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file() and path != copied.study}
+    assert copied.trials in before
+    refused(copied, "not in its storage any more.*trials.csv", budget="+2trials")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_budget_that_its_trials_never_spend_is_refused(copied):
+    refused(copied, "would never be spent: the trials are on CPUs", kind=UsageError, budget="10gpuh")
+
+
 def test_a_second_driver_is_refused_wherever_the_study_is(begun, tmp_path):
     """A database on a server has no lock of its own."""
     base, _, _ = begun

@@ -125,10 +125,11 @@ def cluster_device(config: SearchConfig) -> str | None:
         return None
     from nas.search.executors.ray import capacity, room_for
 
-    if config.gpus_per_trial == 0:
+    budget = parse_budget(config.budget)
+    if config.gpus_per_trial == 0 or (config.gpus_per_trial is None and budget.of_cpus):
         return "cpu"
     ask = replace(ask_of(config, "cuda"), cpus=0)
-    if config.gpus_per_trial is None and parse_budget(config.budget).limit("gpu") is None:
+    if config.gpus_per_trial is None and budget.limit("gpu") is None:
         return "cuda" if capacity(ask)[0] else "cpu"
     if not config.workers:
         room_for(ask)
