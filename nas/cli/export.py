@@ -17,6 +17,7 @@ from nas.export.folder import parse_formats
 from nas.export.latency import Measuring, as_words, further
 from nas.export.origin import accuracy_lines, found_lines, page_head, trial_head
 from nas.measure.latency import Latency
+from nas.measure.metrics import told_by
 from nas.net.lower import lower
 from nas.ops.plugins import on_command_line
 from nas.report.run.document import command
@@ -115,10 +116,11 @@ class _FromRun:
                 "accuracy_not_tested": batch if isinstance(batch, str) else None}  # fmt: skip
 
     def _broken(self, exported: Exported) -> list[str]:
-        """The run's limits on latency that the exported network does not keep."""
-        now = exported.latencies.get("py")
-        limits = [limit for limit in self.archive.constraints if limit.metric == "latency" and isinstance(now, Latency)]
-        return [str(limit) for limit in limits if isinstance(now, Latency) and limit.violation({"latency": now.median_ms}) > 0]
+        """The run's limits on its times that the exported network does not keep."""
+        if not isinstance(latency := exported.latencies.get("py"), Latency):
+            return []
+        now = told_by(latency)
+        return [str(limit) for limit in self.archive.constraints if limit.metric in now and limit.violation(now) > 0]
 
 
 def document_of(exported: Exported) -> dict[str, Any]:

@@ -54,12 +54,17 @@ def measure_metrics(
     if TIMED & {*wanted}:
         latency, joules = measure_both(target, network, energy="energy" in wanted, limits=limits, anchors=anchors, wait_s=wait_s,
                                        between=between, **options)  # fmt: skip
-        values = {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
+        values = told_by(latency)
         if joules is not None:
             values["energy"] = 1000 * joules / latency.batch
     if {"memory", "weight_bytes"} & {*wanted}:
         values |= _memory(target, network, wait_s, options)
     return Figures(latency, {name: values[name] for name in METRICS if name in wanted})
+
+
+def told_by(latency: Latency) -> dict[str, float]:
+    """The metrics that one latency tells."""
+    return {"latency": latency.median_ms, "latency_p95": latency.p95_ms, "throughput": throughput(latency)}
 
 
 def throughput(latency: Latency) -> float:

@@ -44,7 +44,9 @@ def confirm(loop: SearchLoop) -> None:
                 loop.bench.note(result)
                 checks.again[int(extra.name)] = {
                     "median_ms": result["metrics"]["latency"], "low_ms": result["latency_low_ms"],
-                    "high_ms": result["latency_high_ms"]}  # fmt: skip
+                    "high_ms": result["latency_high_ms"], "metrics": result["metrics"]}  # fmt: skip
+            elif "refused" in result:
+                loop.ledger.remark(f"trial {extra.name} was not measured again: {result['refused']}")
 
         run_jobs(loop, todo, measured, measuring=True, share=share, seconds=one_measurement(loop), what="front measured again")
 
@@ -90,8 +92,10 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
              seconds: float, what: str, measuring: bool = False) -> None:  # fmt: skip
     """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``.
 
-    ``measuring``: they are measurements, made one at a time where the search makes its own.
+    ``measuring``: they are measurements, made one at a time where the search makes its own. After an interrupt none is run.
     """
+    if loop.interrupted:
+        return
     executor, bench = (loop.measurer if measuring else loop.executor), loop.bench
     waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
     total, number, ended = len(waiting), len(loop.study.records), 0

@@ -23,10 +23,10 @@ NORMAL_95 = 1.96
 @dataclass(slots=True)
 class Checks:
     """What was found when the front was looked at again, by trial: accuracies of trainings with other seeds, latencies in ms
-    (median, low, high), and final trainings at deployed size."""
+    (median, low, high) with all ``metrics`` that were measured, and final trainings at deployed size."""
 
     repeats: dict[int, list[float]] = field(default_factory=dict)
-    again: dict[int, dict[str, float]] = field(default_factory=dict)
+    again: dict[int, dict[str, Any]] = field(default_factory=dict)
     final: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -104,10 +104,9 @@ def best_of(records: Sequence[Record], objectives: Sequence[Objective] = (), che
 
 
 def keeps(record: Record, checks: Checks | None, limits: Sequence[Constraint]) -> bool:
-    """Whether a trial is within the limits, by its second latency where it was measured again."""
-    again = checks.again.get(record.number) if checks else None
-    metrics = {**record.metrics, "latency": again["median_ms"]} if again else record.metrics
-    return all(limit.violation(metrics) <= 0 for limit in limits)
+    """Whether a trial is within the limits, by its second figures where it was measured again."""
+    again = checks.again.get(record.number, {}) if checks else {}
+    return all(limit.violation({**record.metrics, **again.get("metrics", {})}) <= 0 for limit in limits)
 
 
 def sorted_front(records: Sequence[Record], objectives: Sequence[Objective] = ()) -> list[Record]:

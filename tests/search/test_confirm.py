@@ -81,6 +81,17 @@ def test_members_over_a_limit_when_measured_again_are_not_trained_again_and_none
     assert not loop.folder.best.exists()
 
 
+def test_a_second_measurement_that_is_refused_is_told(tmp_path):
+    def busy_the_second_time(job):
+        if job.payload["stage"]["do"] == "measure" and job.trial > 32:
+            return {"refused": "the machine was too busy"}
+        return outcome(job)
+
+    loop, _ = confirmed(tmp_path, outcome=busy_the_second_time)
+    assert loop.ledger.front.checks.again == {}
+    assert f"trial {loop.ledger.front.members[0].number} was not measured again: the machine was too busy" in loop.ledger.remarks
+
+
 def test_an_interrupt_keeps_what_was_found(tmp_path):
     executor = FakeExecutor(outcome, slots=2)
     executor.on_poll = lambda: os.kill(os.getpid(), signal.SIGINT) if len(executor.submitted) > 75 else None

@@ -39,8 +39,11 @@ def test_ties_are_those_that_may_dominate():
 def test_the_best_keeps_its_limits_when_measured_again():
     records, limits = [record(0, 0.95, 2.9), record(1, 0.90, 2.0)], [parse_constraint("latency<=3ms")]
     assert best_of(records, (), Checks(), limits) is records[0]
-    again = Checks(again={0: {"median_ms": 3.1, "low_ms": 3.0, "high_ms": 3.2}})
+    again = Checks(again={0: {"median_ms": 3.1, "low_ms": 3.0, "high_ms": 3.2, "metrics": {"latency": 3.1}}})
     assert best_of(records, (), again, limits) is records[1]
+    slow_at_times = Checks(again={0: {**again.again[0], "metrics": {"latency": 2.9, "latency_p95": 6.0}}})
+    assert best_of(records, (), slow_at_times, limits) is records[0]
+    assert best_of(records[:1], (), slow_at_times, [parse_constraint("latency_p95<=5ms")]) is None
 
 
 def test_a_row_tells_what_was_looked_at_again():
