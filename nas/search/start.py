@@ -87,7 +87,7 @@ def _begin(folder: RunFolder, config: SearchConfig, say: Say, view: Callable[[],
     folder.refuse_others()
     budget = parse_budget(config.budget)
     device = cluster_device(config) or device_for(budget, config.gpus_per_trial)
-    _check_device(device)
+    _check_device(config, device)
     check_spent(budget, device)
     meter = Meter(budget)
     space = load_space(config.space)
@@ -138,7 +138,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     if data.fingerprint != settled.fingerprint:
         raise RunError("the data is not what this run began with", where=config.data, expected=settled.fingerprint[:16],
                        got=data.fingerprint[:16], hint="Restore the data, or start a new run.")  # fmt: skip
-    _check_device(settled.device)
+    _check_device(config, settled.device)
     check_spent(meter.budget, settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
@@ -151,8 +151,12 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
                     new=False)
 
 
-def _check_device(device: str) -> None:
-    """Raises UsageError when the trials are on GPUs and the driver has none."""
+def _check_device(config: SearchConfig, device: str) -> None:
+    """Raises UsageError when the trials are on GPUs and the driver has none, or when they shall hold what they are not on."""
+    if config.gpus_per_trial is not None and (config.gpus_per_trial > 0) != (device == "cuda"):
+        raise UsageError(f"the trials are on {'GPUs' if device == 'cuda' else 'CPUs'}",
+                         got=f"gpus_per_trial={config.gpus_per_trial:g}",
+                         hint="Leave it out, or begin another run where there are GPUs that torch can use.")  # fmt: skip
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("the trials have GPUs, and the driver's machine has none that torch can use",
                          hint="The driver times networks to plan, and tests those it found: start it on a machine with a GPU. "

@@ -219,6 +219,11 @@ def test_a_budget_that_its_trials_never_spend_is_refused(copied):
     refused(copied, "would never be spent: the trials are on CPUs", kind=UsageError, budget="10gpuh")
 
 
+def test_gpus_for_trials_on_cpus_are_refused(copied):
+    asked = replace(Settled.read(copied).config, gpus_per_trial=1.0)
+    refused(copied, r"the trials are on CPUs; got 'gpus_per_trial=1'", kind=UsageError, asked=asked)
+
+
 def test_a_second_driver_is_refused_wherever_the_study_is(begun, tmp_path):
     """A database on a server has no lock of its own."""
     base, _, _ = begun
