@@ -6,13 +6,14 @@ belong to the budget (its ``repeats`` share), and are kept with the study, not a
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.base import Failed, FailureKind, Finished, Job, Progress
 from nas.search.interrupt import on_interrupt
+from nas.search.jobs import tried_again
 from nas.search.loop import SearchLoop
 from nas.search.study import Record
 from nas.space.unparse import to_page
@@ -90,11 +91,13 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
              seconds: float, what: str, measuring: bool = False) -> None:  # fmt: skip
     """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``.
 
-    ``measuring``: they are measurements, made one at a time where the search makes its own.
+    ``measuring``: they are measurements, made one at a time where the search makes its own. What loses its worker or its machine
+    is tried again like a candidate, from its checkpoint on.
     """
-    executor, bench = (loop.measurer if measuring else loop.executor), loop.bench
-    waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
-    total, number, ended = len(waiting), len(loop.study.records), 0
+    executor, bench, log = (loop.measurer if measuring else loop.executor), loop.bench, loop.ledger.log
+    waiting, running, seen = deque(enumerate(todo, len(loop.study.records) + 1)), dict[int, Extra](), dict[int, str]()
+    lost = defaultdict[int, Counter[FailureKind]](Counter)
+    total, ended = len(waiting), 0
     largest = executor.largest
 
     def free() -> int:
@@ -104,14 +107,17 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
         while (waiting or running) and not loop.interrupted:
             over = loop.meter.exhausted(share) is not None
             while (waiting and not over and free() and len(running) < (1 if measuring else total)
-                   and loop.meter.can_start(seconds, largest.kind, largest.fraction, share=share,
-                                            open_trials=len(running))):  # fmt: skip
-                number, extra = number + 1, waiting.popleft()
+                   and (waiting[0][0] in lost  # it has begun, and needs less than a whole one
+                        or loop.meter.can_start(seconds, largest.kind, largest.fraction, share=share,
+                                                open_trials=len(running)))):  # fmt: skip
+                number, extra = waiting.popleft()
                 running[number] = extra
                 needs = bench.needs if measuring else None
                 held = executor.resources[executor.submit(_job(loop, number, extra, needs))]
                 loop.meter.begin(number, held.kind, held.fraction, expected=seconds)
-            if not running and (over or free() or (measuring and not bench.there)):
+            if measuring and (awaited := bench.look()):
+                log.warning("%s", awaited)
+            if not running and (over or free() or (measuring and bench.waiting)):
                 break
             if over:
                 for trial in running:
@@ -122,8 +128,13 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                 if event.trial in running and isinstance(event, Progress) and event.values:
                     seen[event.trial] = _progress(running[event.trial], event.values)
                 elif event.trial in running and isinstance(event, Finished | Failed):
-                    extra, ended = running.pop(event.trial), ended + 1
+                    extra = running.pop(event.trial)
                     loop.meter.end(event.trial)
+                    if isinstance(event, Failed) and not over and tried_again(lost[event.trial], event):
+                        log.warning("%s: %s: %s; it is tried once more", what, extra.name, event.reason)
+                        waiting.appendleft((event.trial, extra))  # under its number, so that it finds its checkpoint
+                        continue
+                    ended += 1
                     loop.folder.drop_checkpoint(event.trial)
                     if isinstance(event, Finished):
                         done(extra, event.result)
@@ -131,10 +142,12 @@ def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Map
                     else:
                         loop.ledger.remark(f"{what}: {extra.name} failed: {event.reason}")
     if waiting and not loop.interrupted:
-        tell = loop.ledger.log.warning if ended else loop.ledger.remark
+        tell = log.warning if ended and waiting[0][0] not in lost else loop.ledger.remark
         gone = measuring and not bench.there
         why = f"no worker has {bench.needs} for" if gone else "the budget had no room for"
         tell(f"{what}: {why} {len(waiting)} of {total}")
+        for number, _ in waiting:
+            loop.folder.drop_checkpoint(number)
     if loop.interrupted:
         loop.message = f"interrupted ({what}: {ended} of {total}): everything finished is saved"
         loop.close()

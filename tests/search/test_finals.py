@@ -93,6 +93,44 @@ def test_a_failed_one_is_told(tmp_path):
     assert "failed: no memory" in loop.ledger.remarks[0]
 
 
+def test_a_training_whose_machine_is_lost_goes_on_though_the_budget_has_no_room_for_a_whole_one(tmp_path):
+    clock, tries = Clock(), []
+
+    def losing(job):
+        if job.payload["stage"]["do"] == "final":
+            tries.append(job.payload["stage"]["folder"])
+            if len(tries) == 1:
+                clock.now += 10.0  # of the 40 s that are planned for each
+                raise RuntimeError("lost: the loss of its machine")
+        return outcome(job)
+
+    executor = FakeExecutor(losing, clock=clock)
+    with a_loop(tmp_path, executor, settled(**{**BUDGET, "final": "1,50%"}), clock=clock) as loop:
+        loop.run()
+        clock.now += 30.0
+        train_finals(loop)
+    assert tries == [tries[0]] * 2
+    assert len(loop.ledger.front.checks.final) == 1
+    assert loop.ledger.remarks == []
+
+
+def test_one_that_is_lost_at_the_end_of_the_budget_is_told(tmp_path):
+    clock = Clock()
+
+    def losing(job):
+        if job.payload["stage"]["do"] == "final":
+            clock.now += 100.0
+            raise RuntimeError("lost: the loss of its machine")
+        return outcome(job)
+
+    executor = FakeExecutor(losing, clock=clock)
+    with a_loop(tmp_path, executor, settled(**{**BUDGET, "final": "1,50%"}), clock=clock) as loop:
+        loop.run()
+        train_finals(loop)
+    (remark,) = loop.ledger.remarks
+    assert remark.startswith("final training: ")
+
+
 def test_time_that_is_not_there_is_told(tmp_path):
     clock = Clock()
     with a_loop(tmp_path, FakeExecutor(outcome, clock=clock), settled(**BUDGET), clock=clock) as loop:
