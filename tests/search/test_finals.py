@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nas.search.executors.host import ARRIVING
+from nas.search.final import BEST, CHECKPOINT
 from nas.search.finals import final_folder, read_finals, train_finals
 from nas.search.ledger import SAVE_EVERY_S
 from tests.search.fakes import Clock, FakeExecutor, a_loop, accuracy_of, settled
@@ -53,6 +57,21 @@ def test_the_best_of_the_front_are_trained_once(tmp_path):
     assert any(status.message == "final training: 1 of 2" for status in seen)
     _, again, _ = with_finals(tmp_path)
     assert again == []
+
+
+def test_what_a_training_elsewhere_leaves_here_is_tidied_up(tmp_path):
+    def elsewhere(job):
+        if job.payload["stage"]["do"] == "final":
+            folder = Path(job.payload["stage"]["folder"])
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (BEST, CHECKPOINT, CHECKPOINT + ARRIVING):
+                (folder / name).touch()
+        return outcome(job)
+
+    _, jobs, _ = with_finals(tmp_path, FakeExecutor(elsewhere))
+    assert jobs
+    for job in jobs:
+        assert [path.name for path in Path(job.payload["stage"]["folder"]).iterdir()] == [BEST]
 
 
 def test_what_broke_a_limit_when_it_was_measured_again_is_passed_over(tmp_path):
