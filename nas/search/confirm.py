@@ -6,30 +6,15 @@ belong to the budget (its ``repeats`` share), and are kept with the study, not a
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nas.search.executors.base import Failed, Finished, Job, Progress
-from nas.search.interrupt import on_interrupt
+from nas.search.extras import Extra, page_of, run_extras
 from nas.search.loop import SearchLoop
 from nas.search.study import Record
-from nas.space.unparse import to_page
 
 MEASURED, TRAINED, SEEDS = 30, 3, 4
 """Members that are measured again at most; most accurate members that are trained again, with so many other seeds at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """A job that is no trial: what it is called, its network, what its payload says beside the search's own, and the files
-    that it reads and writes."""
-
-    name: str
-    page: Mapping[str, Any]
-    words: Mapping[str, Any]
-    files: tuple[str, ...] = ()
 
 
 def confirm(loop: SearchLoop) -> None:
@@ -48,7 +33,7 @@ def confirm(loop: SearchLoop) -> None:
             elif "refused" in result:
                 loop.ledger.remark(f"trial {extra.name} was not measured again: {result['refused']}")
 
-        run_jobs(loop, todo, measured, measuring=True, share=share, seconds=one_measurement(loop), what="front measured again")
+        run_extras(loop, todo, measured, measuring=True, share=share, seconds=one_measurement(loop), what="front measured again")
 
     def trained(extra: Extra, result: Mapping[str, Any]) -> None:
         if not result.get("stopped"):
@@ -56,7 +41,7 @@ def confirm(loop: SearchLoop) -> None:
             checks.repeats.setdefault(int(extra.name), []).append(result["metrics"]["accuracy"])
 
     todo = list(_repeats(loop, loop.ledger.front.kept[:TRAINED]))
-    run_jobs(loop, todo, trained, share=share, seconds=full_training(loop), what="best trained again")
+    run_extras(loop, todo, trained, share=share, seconds=full_training(loop), what="best trained again")
     loop.ledger.write_front()
 
 
@@ -86,82 +71,3 @@ def timed(loop: SearchLoop) -> bool:
 def one_measurement(loop: SearchLoop) -> float:
     """Seconds that a measurement takes: the longest of the front's."""
     return max((r.attrs["measure_s"] for r in loop.ledger.front.members if "measure_s" in r.attrs), default=1.0)
-
-
-def run_jobs(loop: SearchLoop, todo: Iterable[Extra], done: Callable[[Extra, Mapping[str, Any]], None], *, share: float,
-             seconds: float, what: str, measuring: bool = False) -> None:  # fmt: skip
-    """Run jobs within a share of the budget and hand every result to ``done``; each is expected to take ``seconds``.
-
-    ``measuring``: they are measurements, made one at a time where the search makes its own. After an interrupt none is run.
-    """
-    if loop.interrupted:
-        return
-    executor, bench = (loop.measurer if measuring else loop.executor), loop.bench
-    waiting, running, seen = deque(todo), dict[int, Extra](), dict[int, str]()
-    total, number, ended = len(waiting), len(loop.study.records), 0
-    largest = executor.largest
-
-    def free() -> int:
-        return bench.free if measuring else executor.free
-
-    with on_interrupt(loop.interrupt):
-        while (waiting or running) and not loop.interrupted:
-            over = loop.meter.exhausted(share) is not None
-            while (waiting and not over and free() and len(running) < (1 if measuring else total)
-                   and loop.meter.can_start(seconds, largest.kind, largest.fraction, share=share,
-                                            open_trials=len(running))):  # fmt: skip
-                number, extra = number + 1, waiting.popleft()
-                running[number] = extra
-                needs = bench.needs if measuring else None
-                held = executor.resources[executor.submit(_job(loop, number, extra, needs))]
-                loop.meter.begin(number, held.kind, held.fraction, expected=seconds)
-            if not running and (over or free() or (measuring and not bench.there)):
-                break
-            if over:
-                for trial in running:
-                    executor.stop(trial)
-            loop.ledger.save_often()
-            loop.tell(f"{what}: {ended} of {total}", "; ".join(seen[trial] for trial in running if trial in seen))
-            for event in executor.poll(0.2):
-                if event.trial in running and isinstance(event, Progress) and event.values:
-                    seen[event.trial] = _progress(running[event.trial], event.values)
-                elif event.trial in running and isinstance(event, Finished | Failed):
-                    extra, ended = running.pop(event.trial), ended + 1
-                    loop.meter.end(event.trial)
-                    loop.folder.drop_checkpoint(event.trial)
-                    if isinstance(event, Finished):
-                        done(extra, event.result)
-                        loop.ledger.save_checks()
-                    else:
-                        loop.ledger.remark(f"{what}: {extra.name} failed: {event.reason}")
-    if waiting and not loop.interrupted:
-        tell = loop.ledger.log.warning if ended else loop.ledger.remark
-        gone = measuring and not bench.there
-        why = f"no worker has {bench.needs} for" if gone else "the budget had no room for"
-        tell(f"{what}: {why} {len(waiting)} of {total}")
-    if loop.interrupted:
-        loop.message = f"interrupted ({what}: {ended} of {total}): everything finished is saved"
-        loop.close()
-        for number in running:
-            loop.meter.end(number)
-    loop.ledger.save()
-    loop.tell("")
-
-
-def _progress(extra: Extra, values: Mapping[str, Any]) -> str:
-    """How far a job is: epochs as far as they are known, the accuracy of the latest."""
-    epochs = f" of {values['epochs']}" if "epochs" in values else ""
-    epoch = [f"epoch {values['epoch']}{epochs}"] if "epoch" in values else []
-    accuracy = [f"{value:.2%}" for name, value in values.get("metrics", {}).items() if name == "accuracy"]
-    return f"{extra.name}: {', '.join([*epoch, *accuracy]) or 'begun'}"
-
-
-def page_of(loop: SearchLoop, record: Record) -> Mapping[str, Any]:
-    """The page of a trial's architecture."""
-    return to_page(loop.study.space.architecture(record.decisions).spec)
-
-
-def _job(loop: SearchLoop, number: int, extra: Extra, needs: str | None) -> Job:
-    checkpoint = str(loop.folder.checkpoint_of(number))
-    return Job(trial=number, timeout=loop.timeout, files=(checkpoint, *extra.files), needs=needs,
-               payload={**loop.payload, "page": dict(extra.page), "weights": "", "checkpoint": checkpoint, **extra.words})

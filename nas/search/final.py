@@ -46,8 +46,8 @@ BEST, LAST = "best.pt", "last.pt"
 
 TOLD = ("val_accuracy", "test_accuracy", "epochs", "train_s", "weights")
 """What of its metrics a search tells of a final training."""
-FILES = (PAGE, PLAN, CHECKPOINT, METRICS, BEST, LAST)
-"""All that a training keeps in its folder."""
+FILES = (PLAN, PAGE, BEST, CHECKPOINT, LAST, METRICS)
+"""All that a training keeps in its folder, in the order in which it is written."""
 
 MARGIN = 0.92
 """Share of a time cap that is planned for; the rest is for what no timing of a few batches foresees."""

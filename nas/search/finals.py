@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.search.confirm import Extra, page_of, run_jobs
 from nas.search.executors.base import Executor
-from nas.search.final import FILES, METRICS, FinalResult, train_final
+from nas.search.executors.host import ARRIVING
+from nas.search.extras import Extra, page_of, run_extras
+from nas.search.final import CHECKPOINT, FILES, METRICS, FinalResult, train_final
 from nas.search.loop import SearchLoop
 from nas.search.run import RunFolder
 from nas.search.settled import Settled
@@ -39,10 +40,18 @@ def train_finals(loop: SearchLoop) -> None:
             loop.ledger.remark(f"the budget ended before the final training of trial {extra.name}; a larger one goes on with it")
         else:
             checks.final[int(extra.name)] = {key: value for key, value in result.items() if key != "metrics"}
+            tidy(final_folder(loop.folder, int(extra.name)))
 
     jobs = [Extra(str(r.number), page_of(loop, r), {"stage": stage}, tuple(str(Path(stage["folder"]) / name) for name in FILES))
             for r in todo for stage in [stage_of(loop, r, seconds)]]  # fmt: skip
-    run_jobs(loop, jobs, trained, share=1.0, seconds=seconds, what="final training")
+    run_extras(loop, jobs, trained, share=1.0, seconds=seconds, what="final training")
+
+
+def tidy(folder: Path) -> None:
+    """Delete what a training on another machine leaves here: the last checkpoint that came, and what was on its way when a driver
+    was killed."""
+    for path in (folder / CHECKPOINT, *folder.glob(f"*{ARRIVING}")):
+        path.unlink(missing_ok=True)
 
 
 def stage_of(loop: SearchLoop, record: Record, seconds: float) -> dict[str, Any]:

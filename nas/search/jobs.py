@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from logging import Logger
 from typing import Any
@@ -15,8 +15,17 @@ from nas.search.run import RunFolder
 from nas.space.unparse import to_page
 
 RETRIES: Mapping[FailureKind, int] = {"died": 1, "lost": 10}
-"""How often a candidate is tried again whose process died (by its own doing or not: the second time tells), or whose machine was
+"""How often a job is tried again whose process died (by its own doing or not: the second time tells), or whose machine was
 lost, which is hardly its doing."""
+
+
+def tried_again(lost: Counter[FailureKind], end: Failed) -> bool:
+    """Whether a job that has ended like this is to be tried again; ``lost``, how often it was lost before, counts it then."""
+    if lost[end.kind] >= RETRIES.get(end.kind, 0):
+        return False
+    lost[end.kind] += 1
+    return True
+
 
 Ended = tuple[Candidate, Finished | Failed]
 """A candidate's job that is over, and what came of it."""
@@ -101,10 +110,9 @@ class Jobs:
                     yield candidate, event
                 case Failed(kind="killed"):  # by the executor's end, the only one who kills: it stays open
                     self._release(candidate)
-                case Failed(kind=kind) if candidate.lost[kind] < RETRIES.get(kind, 0):
+                case Failed() if tried_again(candidate.lost, event):
                     self._release(candidate)
                     self.log.warning("trial %d: %s; it is tried once more", event.trial, event.reason)
-                    candidate.lost[kind] += 1
                     self.again.append(candidate)  # when there is a slot: its own may have gone with its machine
                 case Failed():
                     self._release(candidate)

@@ -10,7 +10,8 @@ from typing import Any
 from nas.errors import NasError
 from nas.net.graph import Size
 from nas.net.lower import lower
-from nas.search.confirm import Extra, full_training, one_measurement, run_jobs, timed
+from nas.search.confirm import full_training, one_measurement, timed
+from nas.search.extras import Extra, run_extras
 from nas.search.loop import SearchLoop
 from nas.search.settled import size_words
 from nas.space.library import bundled_architectures
@@ -42,11 +43,11 @@ def train_peers(loop: SearchLoop) -> None:
             loop.study.set_metadata(peers=known)
 
     if timed(loop):
-        run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": {"do": "measure"}}) for p in todo], measured,
-                 measuring=True, share=shares.before_final, seconds=one_measurement(loop), what="peers measured")  # fmt: skip
+        run_extras(loop, [Extra(p.row["name"], p.page, {**words, "stage": {"do": "measure"}}) for p in todo], measured,
+                   measuring=True, share=shares.before_final, seconds=one_measurement(loop), what="peers measured")  # fmt: skip
     stage = {"do": "train", "epochs": loop.plan.recipe.epochs}
-    run_jobs(loop, [Extra(p.row["name"], p.page, {**words, "stage": stage}) for p in todo], trained,
-             share=shares.before_final, seconds=full_training(loop), what="peers trained")  # fmt: skip
+    run_extras(loop, [Extra(p.row["name"], p.page, {**words, "stage": stage}) for p in todo], trained,
+               share=shares.before_final, seconds=full_training(loop), what="peers trained")  # fmt: skip
 
 
 class Peer:

@@ -163,3 +163,29 @@ def test_this_machine_measures_for_a_search_of_its_own(monkeypatch):
     assert model_here(replace(config, endpoint="0"), how, "board B") == "board B", "one may join"
     assert model_here(config, None, "board B") == model_here(config, {"target": "http://x:1"}, "board B") == "board B"
     assert model_here(replace(config, engine="ray"), how, None) == ""
+
+
+@pytest.mark.parametrize(("away", "measured_again"), [(20.0, True), (40.0, False)])
+def test_a_measurement_whose_machine_is_lost_waits_a_moment_for_the_next(tmp_path, away, measured_again):
+    executor = Mixed([PROCESSOR, OTHER], clock=(clock := Clock()))
+    with a_loop(tmp_path, executor, settled(**LATENCY, budget="10trials", repeats="20%"), clock=clock) as loop:
+        loop.run()
+        outcome, left = executor.outcome, []
+
+        def lose(job):
+            if not left:
+                left.append(clock.now)
+                executor.models[0] = None
+            return outcome(job)
+
+        def come_back():
+            if left and clock.now - left[0] >= away:
+                executor.models[0] = PROCESSOR
+
+        executor.outcome, executor.on_poll = lose, come_back
+        confirm(loop)
+    assert left
+    again = loop.ledger.front.checks.again.keys() == {r.number for r in loop.ledger.front.members}
+    assert again == measured_again
+    told = [remark for remark in loop.ledger.remarks if f"no worker has {PROCESSOR} for" in remark]
+    assert bool(told) != measured_again

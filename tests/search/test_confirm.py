@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from nas.search.confirm import SEEDS, TRAINED, confirm
+from nas.search.jobs import RETRIES
 from tests.search.fakes import FakeExecutor, a_loop, accuracy_of, settled
 
 
@@ -118,3 +120,55 @@ def test_a_search_for_memory_alone_times_nothing(tmp_path):
 def test_what_is_timed_has_a_latency_as_well(tmp_path, objectives, metrics):
     with a_loop(tmp_path, FakeExecutor(outcome), settled(objectives=objectives)) as loop:
         assert loop.payload["measure"]["metrics"] == metrics
+
+
+class Unlucky(FakeExecutor):
+    """Of the jobs after the search, the first one of a kind ends so many times by a loss; ``found`` is the checkpoint that each
+    try of it has, and leaves one epoch further."""
+
+    def __init__(self, do, losses, kind="lost", **words):
+        super().__init__(self.outcome_of, slots=2, **words)
+        self.do, self.losses, self.kind = do, losses, kind
+        self.unlucky, self.found, self.searching = None, [], True
+
+    def outcome_of(self, job):
+        if not self.searching and job.payload["stage"]["do"] == self.do and self.unlucky in (None, job.trial):
+            self.unlucky, checkpoint = job.trial, Path(job.payload["checkpoint"])
+            self.found.append(int(checkpoint.read_text()) if checkpoint.exists() else 0)
+            if len(self.found) <= self.losses:
+                checkpoint.write_text(str(len(self.found)))
+                raise RuntimeError(f"{self.kind}: the loss of its machine")
+        return outcome(job)
+
+
+def with_losses(folder, executor, **words):
+    chosen = settled(**{"objectives": "accuracy,latency", "budget": "40trials", "repeats": "20%", "strategy": "random", **words})
+    with a_loop(folder, executor, chosen, clock=executor.clock) as loop:
+        loop.run()
+        executor.searching = False
+        confirm(loop)
+    return loop
+
+
+@pytest.mark.parametrize("do", ["measure", "train"])
+@pytest.mark.parametrize("kind", RETRIES)
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_loses_its_worker_is_tried_again_from_its_checkpoint_as_often_as_a_candidate(tmp_path, do, kind, more):
+    losses = RETRIES[kind] + more
+    executor = Unlucky(do, losses, kind)
+    loop = with_losses(tmp_path, executor)
+    assert executor.found == list(range(RETRIES[kind] + 1)), "gone on with under its number"
+    assert ["failed: the loss of its machine" in remark for remark in loop.ledger.remarks] == [True] * more
+    checks, members = loop.ledger.front.checks, {r.number for r in loop.ledger.front.members}
+    assert len(members - checks.again.keys()) == (more if do == "measure" else 0)
+    assert sum(map(len, checks.repeats.values())) == min(8, SEEDS * TRAINED)
+    assert (tmp_path / "log.txt").read_text().count("it is tried once more") == RETRIES[kind]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_an_error_is_not_tried_again(tmp_path):
+    executor = Unlucky("train", 1, "error")
+    loop = with_losses(tmp_path, executor)
+    assert len(executor.found) == 1
+    (remark,) = loop.ledger.remarks
+    assert remark.endswith("failed: the loss of its machine")

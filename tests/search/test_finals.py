@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nas.search.executors.host import ARRIVING
+from nas.search.final import BEST, CHECKPOINT
 from nas.search.finals import final_folder, read_finals, train_finals
 from nas.search.ledger import SAVE_EVERY_S
 from tests.search.fakes import Clock, FakeExecutor, a_loop, accuracy_of, settled
@@ -55,6 +59,21 @@ def test_the_best_of_the_front_are_trained_once(tmp_path):
     assert again == []
 
 
+def test_what_a_training_elsewhere_leaves_here_is_tidied_up(tmp_path):
+    def elsewhere(job):
+        if job.payload["stage"]["do"] == "final":
+            folder = Path(job.payload["stage"]["folder"])
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (BEST, CHECKPOINT, CHECKPOINT + ARRIVING):
+                (folder / name).touch()
+        return outcome(job)
+
+    _, jobs, _ = with_finals(tmp_path, FakeExecutor(elsewhere))
+    assert jobs
+    for job in jobs:
+        assert [path.name for path in Path(job.payload["stage"]["folder"]).iterdir()] == [BEST]
+
+
 def test_what_broke_a_limit_when_it_was_measured_again_is_passed_over(tmp_path):
     chosen = settled(**BUDGET, objectives="accuracy,latency", constraint=["latency<=3ms"])
     with a_loop(tmp_path, FakeExecutor(timed_outcome), chosen) as loop:
@@ -92,6 +111,44 @@ def test_a_failed_one_is_told(tmp_path):
     loop, _, _ = with_finals(tmp_path, FakeExecutor(failing))
     assert len(loop.ledger.remarks) == 2
     assert "failed: no memory" in loop.ledger.remarks[0]
+
+
+def test_a_training_whose_machine_is_lost_goes_on_though_the_budget_has_no_room_for_a_whole_one(tmp_path):
+    clock, tries = Clock(), []
+
+    def losing(job):
+        if job.payload["stage"]["do"] == "final":
+            tries.append(job.payload["stage"]["folder"])
+            if len(tries) == 1:
+                clock.now += 10.0  # of the 40 s that are planned for each
+                raise RuntimeError("lost: the loss of its machine")
+        return outcome(job)
+
+    executor = FakeExecutor(losing, clock=clock)
+    with a_loop(tmp_path, executor, settled(**{**BUDGET, "final": "1,50%"}), clock=clock) as loop:
+        loop.run()
+        clock.now += 30.0
+        train_finals(loop)
+    assert tries == [tries[0]] * 2
+    assert len(loop.ledger.front.checks.final) == 1
+    assert loop.ledger.remarks == []
+
+
+def test_one_that_is_lost_at_the_end_of_the_budget_is_told(tmp_path):
+    clock = Clock()
+
+    def losing(job):
+        if job.payload["stage"]["do"] == "final":
+            clock.now += 100.0
+            raise RuntimeError("lost: the loss of its machine")
+        return outcome(job)
+
+    executor = FakeExecutor(losing, clock=clock)
+    with a_loop(tmp_path, executor, settled(**{**BUDGET, "final": "1,50%"}), clock=clock) as loop:
+        loop.run()
+        train_finals(loop)
+    (remark,) = loop.ledger.remarks
+    assert remark.startswith("final training: ")
 
 
 def test_time_that_is_not_there_is_told(tmp_path):

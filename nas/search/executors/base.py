@@ -56,7 +56,8 @@ class Job:
 
     ``files``: absolute paths of files that the job reads, where they exist, and writes (weights, a checkpoint). On a
     machine that does not share the driver's disk, a string of the payload that is one of them, or the folder of one, becomes
-    the path of a copy, and what the job has written into these files when it ends is brought back before its end is told.
+    the path of a copy. What the job has written into these files is brought back before its end is told, and now and then after a
+    progress, so that another can go on with them: it replaces each in one step, and they are named in the order of writing.
     """
 
     trial: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import RunError
-from nas.search.executors.host import file_lines, versions, write_chunk
+from nas.search.executors.host import ARRIVING, file_lines, versions, write_chunk
 from nas.search.executors.wire import Lines, encode
 
 BEAT_S = 2.0
@@ -60,6 +60,9 @@ class FarWorker(ABC):
         """Nothing more will come; ``hopeless``: nor would it from another one."""
         self.hopeless = self.hopeless or hopeless
         self.why_lost = self.why_lost or why
+        for path in self._files:
+            Path(path + ARRIVING).unlink(missing_ok=True)
+        self._files = ()  # They are another's now.
 
     def start(self) -> None:
         """Has the host start a process, the first one or the next."""

@@ -7,6 +7,7 @@ says when the next process is to start, so no message for one process ever reach
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import select
@@ -30,6 +31,11 @@ FILE_LIMIT = 256 * 2**20
 """Bytes of a file that a job may send back."""
 CHUNK = 4 * 2**20
 """Bytes of a file that travel in one message."""
+BACK_EVERY_S, BACK_PAUSE = 60.0, 9.0
+"""Seconds between two times that the files of a job which goes on are brought back, and at least so many times what the last ones
+took to leave: on a slow link they are under way for a tenth of the time."""
+ARRIVING = ".arriving"
+"""What the name of a file ends with that is not whole yet."""
 LOOK, REAP = 0.25, 0.005
 """Seconds between looks at a process that says nothing, and at one that has closed its socket but is not reaped yet."""
 
@@ -63,7 +69,7 @@ def file_lines(path: str, there: str) -> list[bytes]:
 
 def write_chunk(message: Mapping[str, Any], path: Path) -> None:
     """Adds a ``file`` message to the file that it is part of, which appears at ``path`` when it is whole."""
-    partial = path.with_name(path.name + ".arriving")
+    partial = path.with_name(path.name + ARRIVING)
     with partial.open("wb" if message["first"] else "ab") as file:
         file.write(b64decode(message["data"]))
     if not message["more"]:
@@ -85,7 +91,8 @@ class Host:
         self._worker: WorkerProcess | None = None
         self._files: dict[str, Path] = {}
         self._folders: dict[str, Path] = {}
-        self._before: dict[str, tuple[int, int] | None] = {}
+        self._before: dict[str, tuple[int, ...] | None] = {}
+        self._brought = self._due = 0.0
         self._out: deque[bytes] = deque()
         self._lock, self._draining = threading.Lock(), threading.Lock()
         self._closed, self._trouble = False, ""
@@ -149,6 +156,7 @@ class Host:
     def _begin(self, job: dict[str, Any], worker: WorkerProcess) -> None:
         places = {path: self._place(path) for path in job.pop("files")}
         self._before = {path: _stamp(place) for path, place in places.items()}
+        self._due = time.monotonic() + BACK_EVERY_S
         table = {**{path: str(place) for path, place in self._folders.items()}, **self._copies,
                  **{path: str(place) for path, place in places.items()}}  # fmt: skip
         worker.send(encode({**job, "payload": rewritten(job["payload"], table)}, where="job"))
@@ -174,6 +182,9 @@ class Host:
         while self._out and size < CHUNK:
             frames.append(self._out.popleft())
             size += len(frames[-1])
+        if self._due == math.inf and not self._out:
+            now = time.monotonic()
+            self._due = now + max(BACK_EVERY_S, BACK_PAUSE * (now - self._brought))
         return b"".join(frames)
 
     def _listen(self, worker: WorkerProcess, readable: bool) -> bool:
@@ -200,17 +211,29 @@ class Host:
                            "seconds": message["seconds"], "detail": ""}  # fmt: skip
             self._forget()
         self._out.append(encode(message, where="message"))
+        if message["is"] == "progress" and time.monotonic() >= self._due:
+            self._brought, self._due = time.monotonic(), math.inf  # until these have left
+            self._bring_back()  # What is too large is told at the job's end.
 
     def _bring_back(self) -> str:
-        """Queues what the job has written; why not, where a file is too large."""
-        for path, before in self._before.items():
+        """Queues what the job has written since the last time; why not, where a file is too large.
+
+        They are read from the last to the first and sent from the first to the last. So the driver never has a file without those
+        that were written before it, though the job writes on and the link may break.
+        """
+        read, stamps = list[list[bytes]](), dict[str, tuple[int, ...]]()
+        for path, before in reversed(self._before.items()):
             place = self._files[path]
             now = _stamp(place)
             if now is None or now == before:
                 continue
             if now[1] > FILE_LIMIT:
                 return f"{place.name} has {now[1] / 2**20:.0f} MiB, more than the {FILE_LIMIT // 2**20} MiB that travel"
-            self._out.extend(file_lines(str(place), path))
+            read.append(file_lines(str(place), path))
+            stamps[path] = now
+        for lines in reversed(read):
+            self._out.extend(lines)
+        self._before |= stamps
         return ""
 
     def _forget(self) -> None:
@@ -231,12 +254,13 @@ class Host:
             self._scratch.close()
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What differs, with the size second, when a file was written again: the clock of a disk has steps of some milliseconds."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         return None
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def rewritten(value: Any, table: Mapping[str, str]) -> Any:

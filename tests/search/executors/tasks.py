@@ -159,4 +159,20 @@ def do_files(payload, report):
     return {"paths": paths}
 
 
+def do_write_on(payload, report):
+    """Counts on in two files, one after the other in every step, from where the second was; each is replaced in one step."""
+    first, second = Path(payload["first"]), Path(payload["second"])
+    step = begun = int(second.read_text()) if second.exists() else 0
+    stopped = False
+    while not stopped and step < payload.get("steps", 10**9):
+        step += 1
+        for path in (first, second):
+            fresh = path.with_name(path.name + ".fresh")
+            fresh.write_text(f"{step}")
+            fresh.replace(path)
+        stopped = report({"step": step, "begun": begun})
+        time.sleep(payload.get("pause", 0.01))
+    return {"step": step}
+
+
 not_callable = 3

@@ -70,6 +70,36 @@ def test_a_search_on_ray(tmp_path):
         assert isinstance(run_all(executor, job(5, "nothing"))[1][5], Finished)
 
 
+def test_a_job_whose_actor_is_lost_goes_on_from_what_had_come_back(tmp_path, monkeypatch):
+    class Quick(engine.RayHost):  # here, so that Ray sends it by value
+        def __init__(self, *words: object) -> None:
+            from nas.search.executors import host
+
+            host.BACK_EVERY_S = 0.0
+            super().__init__(*words)
+
+    monkeypatch.setattr(engine, "RayHost", Quick)
+    files = (str(tmp_path / "best"), str(tmp_path / "checkpoint"))
+    lost = Job(trial=1, payload={"do": "write_on", "first": files[0], "second": files[1]}, files=files)
+
+    def counted() -> int:
+        return int(Path(files[1]).read_text()) if Path(files[1]).exists() else 0
+
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
+        executor.submit(lost)
+        wait(executor, lambda events: counted() > 20)
+        os.kill(executor.hello(0)["pid"], signal.SIGKILL)
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Failed)
+        assert end.kind == "lost"
+        back = counted()
+        wait(executor, lambda events: executor.free == 1)
+        executor.submit(lost)
+        events = wait(executor, lambda events: any(isinstance(event, Progress) for event in events))
+        first = next(event for event in events if isinstance(event, Progress))
+        assert first.values == {"step": back + 1, "begun": back}
+
+
 def test_messages_get_their_order_back(monkeypatch):
     with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
         run_all(executor, job(1, "nothing"))

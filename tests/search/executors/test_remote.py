@@ -7,17 +7,24 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nas.errors import RunError, UsageError
 from nas.search.executors import far, host, remote
 from nas.search.executors.base import Executor, Failed, Finished, Job, Progress, Resources
+from nas.search.executors.far import FarWorker
+from nas.search.executors.host import Host
 from nas.search.executors.join import join
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.remote import Endpoint, Talk, parse_address, proof, read_token
+from nas.search.executors.wire import Lines, encode
 from tests.cli.contract import contract
 from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
@@ -25,9 +32,13 @@ SLOT = Resources(device="cpu", kind="cpu", fraction=1.0, cpus=(0,))
 WORDS = [sys.executable, "-c", "import sys; from nas.cli import main; sys.exit(main())"]
 
 
-def worker(endpoint: Endpoint, *words: str, token: str | None = None, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*WORDS, "worker", f"connect={endpoint.host}:{endpoint.port}", *words], text=True,
-                            stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+QUICK = "from nas.search.executors import host; host.BACK_EVERY_S = 0.0; "
+"""Has a worker's process bring files back whenever it can."""
+
+
+def worker(endpoint: Endpoint, *words: str, token: str | None = None, first: str = "", **variables: str) -> subprocess.Popen[str]:
+    command = [*WORDS[:2], first + WORDS[2], "worker", f"connect={endpoint.host}:{endpoint.port}", *words]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
                             env={**os.environ, "NAS_TOKEN": token or endpoint.token, "PYTHONPATH": os.getcwd(),
                                  **variables})  # fmt: skip
 
@@ -178,6 +189,149 @@ def test_large_files_travel_in_pieces(tmp_path, monkeypatch):
             executor.submit(Job(trial=trial, payload={"do": "files", **paths}, files=(str(path),)))
             assert isinstance(ends(wait(executor, ends))[trial], Finished)
     assert path.read_text() == "0123456789" * 4000
+
+
+def written_on(folder: Path, trial: int = 1, **payload: object) -> Job:
+    """Counts on in a file, which is its checkpoint, and in one that is written before it every time."""
+    files = (str(folder / "best"), str(folder / "checkpoint"))
+    return Job(trial=trial, payload={"do": "write_on", "first": files[0], "second": files[1], **payload}, files=files)
+
+
+def counted(path: Path) -> int:
+    return int(path.read_text()) if path.exists() else 0
+
+
+def test_a_job_whose_machine_is_lost_goes_on_from_what_had_come_back(tmp_path):
+    """Elsewhere, here on the driver's own machine."""
+    endpoint = Endpoint.open("0")
+    with LocalExecutor(TASK, workers=1, gpus_per_trial=0, endpoint=endpoint) as executor:
+        guest = worker(endpoint, "workers=1", first=QUICK)
+        wait(executor, lambda events: executor.free == 2)
+        assert executor.submit(job(0, "until_stopped")) == 0
+        assert executor.submit(written_on(tmp_path)) == 1
+        wait(executor, lambda events: counted(tmp_path / "checkpoint") > 20)
+        guest.kill()
+        guest.communicate()
+        end = ends(wait(executor, ends))[1]
+        assert isinstance(end, Failed)
+        assert end.kind == "lost"
+        back = counted(tmp_path / "checkpoint")
+        assert counted(tmp_path / "best") >= back
+        executor.stop(0)
+        wait(executor, ends)
+        assert executor.submit(written_on(tmp_path)) == 0
+        (progress, *_) = [event for event in wait(executor, lambda events: any(isinstance(e, Progress) for e in events))
+                          if isinstance(event, Progress)]  # fmt: skip
+        assert progress.values == {"step": back + 1, "begun": back}
+
+
+def test_no_file_comes_without_what_was_written_before_it_and_none_is_older_than_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "BACK_EVERY_S", 0.0)
+    monkeypatch.setattr(host, "BACK_PAUSE", 0.0)
+    read, seen = host.file_lines, []
+
+    def slowly(path, there):
+        lines = read(path, there)
+        time.sleep(0.02)  # the job writes on
+        return lines
+
+    monkeypatch.setattr(host, "file_lines", slowly)
+    with Joined(1) as executor:
+        executor.submit(written_on(tmp_path, steps=1000, pause=0.001))
+
+        def over(events):
+            second, first = counted(tmp_path / "checkpoint"), counted(tmp_path / "best")
+            assert first >= second
+            seen.append(second)
+            return ends(events)
+
+        end = ends(wait(executor, over))[1]
+    assert isinstance(end, Finished)
+    assert seen == sorted(seen)
+    assert len({*seen}) > 5, "while it went on"
+    assert (counted(tmp_path / "best"), counted(tmp_path / "checkpoint")) == (1000, 1000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "checkpoint"]
+
+
+@pytest.mark.parametrize(("every", "times"), [(60.0, 0), (0.5, 3)])
+def test_files_come_back_only_so_often(tmp_path, monkeypatch, every, times):
+    monkeypatch.setattr(host, "BACK_EVERY_S", every)
+    seen = set()
+    with Joined(1) as executor:
+        executor.submit(written_on(tmp_path))
+        begin = time.monotonic()
+        wait(executor, lambda events: seen.add(counted(tmp_path / "checkpoint")) or time.monotonic() - begin > 2.2)
+        assert times - 1 <= len(seen - {0}) <= times + 1
+        executor.stop(1)
+        assert isinstance(end := ends(wait(executor, ends))[1], Finished)
+        assert counted(tmp_path / "checkpoint") == end.result["step"]
+
+
+def test_a_slow_link_is_not_filled(tmp_path, monkeypatch):
+    """What has taken a while to leave is not sent again for nine times as long."""
+    monkeypatch.setattr(host, "BACK_EVERY_S", 0.1)
+    far_end, lines, sent = Host(TASK, None, SLOT, output=2, copies={}), Lines(), written_on(tmp_path)
+    came: list[str] = []
+
+    def until(last: Callable[[dict[str, Any]], bool]) -> tuple[float, float]:
+        """When a file came first and when the last message had come, over a link that takes 50 ms for a piece of a file."""
+        first = 0.0
+        while True:
+            for message in lines.feed(far_end.drain(1.0)):
+                if message["is"] == "file":
+                    first = first or time.monotonic()
+                    came.extend([message["path"]] * (not message["more"]))
+                    time.sleep(0.05)
+                if last(message):
+                    return first, time.monotonic()
+
+    try:
+        far_end.feed(encode({"is": "start"}, where="start"))
+        until(lambda message: message["is"] == "ready")
+        monkeypatch.setattr(host, "CHUNK", 1)
+        far_end.feed(encode({"is": "job", "trial": 1, "payload": sent.payload, "files": list(sent.files)}, where="job"))
+        whole = until(lambda message: message["is"] == "file" and message["path"] == sent.files[1] and not message["more"])
+        assert came == list(sent.files), "what was written first comes first"
+        again, _ = until(lambda message: message["is"] == "file")
+        assert again - whole[1] > 8 * (whole[1] - whole[0] - 0.05), "the last piece takes its time after it has left"
+    finally:
+        far_end.close()
+
+
+def test_of_a_machine_that_is_lost_nothing_half_stays_and_nothing_more_is_taken(tmp_path):
+    """The files are those of whoever does the job again."""
+    class Far(FarWorker):
+        def transmit(self, data: bytes) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    def piece(**words: object) -> bytes:
+        return encode({"is": "file", "path": str(path), "data": b64encode(b"old").decode(), **words}, where="file")
+
+    path, far_one = tmp_path / "checkpoint", Far()
+    far_one.submit(b"{}", (str(path),))
+    far_one.feed(piece(first=True, more=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.arriving"]
+    far_one.lose("no sign of life")
+    assert list(tmp_path.iterdir()) == []
+    Path(f"{path}.arriving").write_text("new")  # of the next one, which is being brought
+    far_one.lose("it was closed")
+    far_one.feed(piece(first=False, more=False))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"checkpoint.arriving": "new"}
+
+
+def test_a_file_too_large_to_travel_is_told_at_the_end_and_not_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "BACK_EVERY_S", 0.0)
+    monkeypatch.setattr(host, "FILE_LIMIT", 1)
+    with Joined(1) as executor:
+        executor.submit(written_on(tmp_path))
+        wait(executor, lambda events: any(isinstance(e, Progress) and e.values["step"] > 30 for e in events))
+        assert counted(tmp_path / "checkpoint") < 10, "those of one figure came"
+        executor.stop(1)
+        assert isinstance(end := ends(wait(executor, ends))[1], Failed)
+        assert "more than the 0 MiB that travel" in end.reason
 
 
 def test_a_worker_that_dies_and_leaves_a_child_behind_is_noticed():
