@@ -44,16 +44,16 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     """The executor that a configuration asks for, running the function that ``task`` names.
 
     ``device``: cpu or cuda, where trials train. ``carry``: files and folders of files that payloads name and every machine
-    needs (plugins, arrays). ``workers`` overrides the configuration's; one slot measures. ``say`` is told how machines join.
-    Raises UsageError for what the machine or cluster does not have, RunError when there is no cluster or the log cannot be
-    written.
+    needs (plugins, arrays). ``workers`` overrides the configuration's; one slot measures. ``say`` is told how machines join, and
+    which are lost. Raises UsageError for what the machine or cluster does not have, RunError when there is no cluster or the log
+    cannot be written.
     """
     workers = 1 if use == "measure" else workers or config.workers
     if config.engine == "ray":
         from nas.search.executors.ray import RayExecutor
 
         executor = RayExecutor(task, address=config.address or "auto", workers=workers, ask=ask_of(config, device, use),
-                               preload=preload, carry=carry)  # fmt: skip
+                               preload=preload, carry=carry, say=say)  # fmt: skip
         if waiting := len(executor.resources) - executor.free:
             say(f"{waiting} of {len(executor.resources)} workers wait for room in the cluster")
         return executor

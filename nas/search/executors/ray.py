@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from nas.search.executors.base import Resources
 from nas.search.executors.carry import Copies, digest, pieces
 from nas.search.executors.far import BEAT_S, LOST_S, FarWorker, disagreement
 from nas.search.executors.host import Host, versions
-from nas.search.executors.pool import Slot, WorkerPool
+from nas.search.executors.pool import START_ATTEMPTS, Slot, WorkerPool
 from nas.search.executors.task import check_path, shorten
 from nas.search.executors.wire import encode
 
@@ -38,6 +39,9 @@ QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "hea
 """Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
 SETTLE_S = 3.0
 """Seconds to wait for nodes to become free that are to be filled."""
+PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
+"""Seconds before a slot whose worker could not start is tried again, twice as many each time, and at most: Ray places it on the
+same node as long as that has the room."""
 KNOCK_S = 10.0
 """Seconds within which a cluster's port has to answer."""
 
@@ -121,7 +125,7 @@ class RayWorker(FarWorker):
         self._actor, self._wake = actor, wake
         self._answer: Any = None
         self._asked, self._sent = time.monotonic(), 0
-        self.placed = False
+        self.placed, self.pause = False, 0.0
         self.hello: dict[str, Any] = {}
         self._ask()
 
@@ -180,15 +184,19 @@ class RayExecutor(WorkerPool):
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
         start_timeout: seconds that the pool waits with no slot placed at all, and for a placed worker to be ready.
+        say: told, in a line, of a node that is lost to the search because no worker starts there.
 
     Raises RunError when there is no such cluster, UsageError when nothing of it can hold a slot.
     """
 
     def __init__(self, task: str, *, address: str = "auto", workers: int | None = None, ask: Ask | None = None,
-                 preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0) -> None:  # fmt: skip
+                 preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0,
+                 say: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
         super().__init__(check_path(task), start_timeout=start_timeout,
                          log_hint="nas and torch have to be installed on every node; Ray's logs there say more.")  # fmt: skip
-        self._ask = ask or Ask()
+        self._ask, self._say = ask or Ask(), say
+        self._failures: Counter[int] = Counter()  # by slot, in a row
+        self._resting: dict[int, float] = {}  # slots without a worker, and until when
         carried = pieces(carry)
         self._disconnect = connect(address)
         try:
@@ -239,6 +247,9 @@ class RayExecutor(WorkerPool):
                 pass
 
     def _tend(self) -> None:
+        for index in [index for index, until in self._resting.items() if until <= time.monotonic()]:
+            del self._resting[index]
+            self._slots[index].worker = self._spawn()
         for slot in self._slots:
             worker = slot.worker
             assert isinstance(worker, RayWorker)
@@ -272,6 +283,8 @@ class RayExecutor(WorkerPool):
         if message["is"] == "hello":
             self._greet(slot, message)
         else:
+            if message["is"] == "ready":
+                del self._failures[slot.index]
             super()._take(slot, message)
 
     def _greet(self, slot: Slot, hello: dict[str, Any]) -> None:
@@ -280,9 +293,29 @@ class RayExecutor(WorkerPool):
         gpus = tuple(hello["gpus"])
         device = f"cuda:{','.join(gpus)}" if gpus else "cpu"
         self._resources[slot.index] = replace(self._resources[slot.index], device=f"{device}@{hello['node']}", gpus=gpus)
-        self._broken = self._broken or disagreement(hello["versions"], f"Ray node {hello['node']}")
-        if self._broken is None:
+        if wrong := disagreement(hello["versions"], f"Ray node {hello['node']}"):
+            self._part(slot, wrong)
+        else:
             slot.worker.start()
+
+    def _cannot_start(self, slot: Slot, reason: str) -> None:
+        self._part(slot, self._trouble(reason))
+
+    def _part(self, slot: Slot, trouble: RunError) -> None:
+        """No worker starts where the slot is. One bad node ends no search that others carry on: the slot rests, and then asks for
+        a place again. It is the search's own trouble where no worker ever started, or no other is there and it will not end."""
+        worker = slot.worker
+        assert isinstance(worker, RayWorker)
+        self._failures[slot.index] += 1
+        failures, others = self._failures[slot.index], any(other.ready for other in self._slots if other is not slot)
+        if not self._was_ready or (failures >= START_ATTEMPTS and not others):
+            self._broken = self._broken or trouble
+            return
+        worker.pause = min(PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        worker.lose(trouble.message)
+        slot.failed_starts = 0
+        node = f" on Ray node {worker.hello['node']}" if worker.hello else ""
+        self._say(f"note: a worker is lost{node} and tried again in {worker.pause:g} s: {trouble}")
 
     def hello(self, slot: int) -> Mapping[str, Any]:
         """What the actor of a slot has told of its place: ``node``, ``pid``, ``gpus``, ``versions``; empty before that."""
@@ -291,6 +324,8 @@ class RayExecutor(WorkerPool):
         return worker.hello
 
     def _watch(self, slot: Slot) -> None:
+        if slot.index in self._resting:
+            return
         worker = slot.worker
         assert isinstance(worker, RayWorker)
         if not worker.placed and not worker.lost:
@@ -306,7 +341,10 @@ class RayExecutor(WorkerPool):
             self._cannot_start(slot, worker.why_lost)
         worker.close()
         slot.open = False
-        slot.worker = self._spawn()
+        if worker.pause:
+            self._resting[slot.index] = time.monotonic() + worker.pause
+        else:
+            slot.worker = self._spawn()
 
     def _release(self) -> None:
         self._selector.unregister(self._wake)

@@ -14,8 +14,9 @@ from nas.errors import RunError, UsageError
 from nas.search.executors import far
 from nas.search.executors import ray as engine
 from nas.search.executors.base import Failed, Finished, Job, Progress, Started
+from nas.search.executors.pool import START_ATTEMPTS
 from nas.search.executors.ray import Ask, RayExecutor
-from tests.search.executors.contract import MODELS, TASK, ExecutorContract, ends, job, run_all, wait
+from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,6 +148,61 @@ def test_an_actor_that_cannot_begin_is_told(monkeypatch):
     words = "a worker cannot start: ValueError: no room on this disk"
     with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor, pytest.raises(RunError, match=words):
         wait(executor, bool)
+
+
+def breaks_when(flag: Path, how: str) -> type[engine.RayHost]:
+    """An actor on whose machine no worker starts while the file is there."""
+    there = {"task": ("tests.nothing:here", None), "process": (TASK, MODELS.replace("models", "preload_dies"))}.get(how)
+
+    class Broken(engine.RayHost):  # here, so that Ray sends it by value
+        def __init__(self, task: str, preload: str, *words: object) -> None:
+            broken = flag.exists()
+            if broken and how == "actor":
+                raise OSError(28, "No space left on device")
+            super().__init__(*(there if broken and there else (task, preload)), *words)
+            if broken and how == "versions":
+                self._hello["versions"] = {**self._hello["versions"], "torch": "1.0"}
+
+    return Broken
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ("actor", "a worker cannot start: OSError: [Errno 28] No space left on device"),
+    ("task", "a worker cannot start: ModuleNotFoundError: No module named 'tests.nothing'"),
+    ("process", f"a worker cannot start: {START_ATTEMPTS} times in a row the process ended by SIGKILL"),
+    ("versions", "driver and worker have different versions; expected torch"),
+])  # fmt: skip
+def test_a_node_where_no_worker_starts_is_told_and_others_go_on_without_it(monkeypatch, tmp_path, how, words):
+    flag, told = tmp_path / "flag", list[str]()
+    monkeypatch.setattr(engine, "RayHost", breaks_when(flag, how))
+    monkeypatch.setattr(engine, "PAUSE_S", 0.05)
+    with RayExecutor(TASK, workers=2, ask=Ask(cpus=1), preload=MODELS, say=told.append) as executor:
+        wait(executor, lambda events: executor.free_on(MODEL) == 2)
+        executor.submit(job(0, "until_stopped"))
+        flag.touch()
+        os.kill(executor.hello(1)["pid"], signal.SIGKILL)
+        wait(executor, lambda events: len(told) > START_ATTEMPTS)  # more than would end a search that has nobody else
+        assert words in told[0]
+        assert (executor.free, executor.resources[1].models) == (0, {})
+        executor.stop(0)
+        assert isinstance(ends(wait(executor, ends))[0], Finished)
+        assert isinstance(run_all(executor, job(1, "nothing"))[1][1], Finished)
+        flag.unlink()
+        wait(executor, lambda events: executor.free_on(MODEL) == 2)
+        assert not executor._failures
+
+
+def test_where_the_only_slot_can_start_no_worker_any_more_the_search_ends(monkeypatch, tmp_path):
+    flag, told = tmp_path / "flag", list[str]()
+    monkeypatch.setattr(engine, "RayHost", breaks_when(flag, "task"))
+    monkeypatch.setattr(engine, "PAUSE_S", 0.05)
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1), preload=MODELS, say=told.append) as executor:
+        wait(executor, lambda events: executor.free_on(MODEL) == 1)
+        flag.touch()
+        os.kill(executor.hello(0)["pid"], signal.SIGKILL)
+        with pytest.raises(RunError, match="a worker cannot start: ModuleNotFoundError"):
+            wait(executor, bool)
+        assert len(told) == START_ATTEMPTS - 1
 
 
 @pytest.mark.slow
