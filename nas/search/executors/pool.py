@@ -159,16 +159,18 @@ class WorkerPool(Executor):
             with suppress(RunError):  # Workers that cannot start are no reason to leave others behind.
                 self._wind_down(grace, events)
         self._closed = True
-        for slot in self._slots:
-            slot.worker.kill()
-        for slot in self._slots:
-            for message in slot.worker.rest():
-                self._take(slot, message)
-            if slot.job is not None:
-                self._fail(slot, *(slot.verdict or ("killed", "the executor was closed")))
-            slot.worker.close()
-        self._release()
-        self._selector.close()
+        try:
+            for slot in self._slots:
+                slot.worker.kill()
+            for slot in self._slots:
+                for message in slot.worker.rest():
+                    self._take(slot, message)
+                if slot.job is not None:
+                    self._fail(slot, *(slot.verdict or ("killed", "the executor was closed")))
+                slot.worker.close()
+        finally:
+            self._release()
+            self._selector.close()
         rest, self._events = self._events, []
         return events + rest
 

@@ -131,8 +131,10 @@ class RayWorker(FarWorker):
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
-        self._answer = self._actor.receive.remote(BEAT_S).future()
-        self._answer.add_done_callback(lambda _: self._wake())
+        with self._losing():
+            connected_ray()
+            self._answer = self._actor.receive.remote(BEAT_S).future()
+            self._answer.add_done_callback(lambda _: self._wake())
 
     def look(self) -> bool:
         """Takes what the actor has answered, if it has, and asks again; whether it had."""
@@ -140,25 +142,34 @@ class RayWorker(FarWorker):
             if self.placed and not self.lost and time.monotonic() - self._asked > LOST_S:
                 self.lose(f"no sign of life for {LOST_S:g} s")
             return False
-        try:
+        data = b""
+        with self._losing():
             data = self._answer.result()
-        except Exception as error:  # Whatever Ray raises, this actor answers no more.
-            why, hopeless = _why(error)
-            self.lose(why, hopeless=hopeless)
-            return True
-        self._ask()
-        self.placed = True
-        self.feed(data)
+        if not self.lost:
+            self._ask()
+            self.placed = True
+            self.feed(data)
         return True
 
     def transmit(self, data: bytes) -> None:
-        self._actor.send.remote(self._sent, data)
-        self._sent += 1
+        with self._losing():
+            connected_ray()
+            self._actor.send.remote(self._sent, data)
+            self._sent += 1
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """Whatever Ray raises within the block, this actor answers no more."""
+        try:
+            yield
+        except Exception as error:
+            why, hopeless = _why(error)
+            self.lose(why, hopeless=hopeless)
 
     def close(self) -> None:
         self.lose("it was closed")
         with suppress(Exception):  # The cluster may be gone.
-            the_ray().kill(self._actor)
+            connected_ray().kill(self._actor)
 
 
 def _why(error: Exception) -> tuple[str, bool]:
@@ -166,6 +177,8 @@ def _why(error: Exception) -> tuple[str, bool]:
     text, name = " ".join(str(error).split()), type(error).__name__
     if "node has died" in text:
         return "its node has died", False
+    if isinstance(error, ConnectionError):
+        return "no connection to the cluster", False
     known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
     if "creation task" in text:  # What keeps an actor from beginning, a user can mend; it is the traceback's last line.
         return shorten(str(error).strip().rpartition("\n")[2]), True
@@ -234,7 +247,9 @@ class RayExecutor(WorkerPool):
 
     def _spawn(self) -> RayWorker:
         make: Any = self._make
-        return RayWorker(make(), self._rouse)
+        with _connection():
+            connected_ray()
+            return RayWorker(make(), self._rouse)
 
     def _rouse(self) -> None:
         """Wakes the driver from one of Ray's threads."""
@@ -260,7 +275,8 @@ class RayExecutor(WorkerPool):
             elif slot.job is not None and not worker.placed:
                 self._move(slot)
         if time.monotonic() - self._placed > self._start_timeout:
-            self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
+            with _connection():
+                self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
 
     def _move(self, slot: Slot) -> None:
         """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
@@ -356,7 +372,7 @@ class RayExecutor(WorkerPool):
 
 def capacity(ask: Ask) -> tuple[int, int]:
     """How many slots the cluster's nodes can hold, and how many of them now."""
-    ray = the_ray()
+    ray = connected_ray()
     now = ray.available_resources()
     fit = 0
     for node in ray.nodes():
@@ -375,14 +391,33 @@ def room_for(ask: Ask, hint: str | None = "Say workers=N if the cluster grows on
 
 
 def _has() -> str:
-    counted = {name: amount for name, amount in sorted(the_ray().cluster_resources().items())
+    counted = {name: amount for name, amount in sorted(connected_ray().cluster_resources().items())
                if not name.startswith(("node:", "memory", "object_store_memory"))}  # fmt: skip
     return "a cluster with " + (", ".join(f"{amount:g} {name}" for name, amount in counted.items()) or "no resources")
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    """What Ray raises within the block, of which there are many kinds, is told as what it means: it cannot be spoken to."""
+    try:
+        yield
+    except Exception as error:
+        raise RunError("the connection to the Ray cluster is gone",
+                       got=shorten(" ".join(f"{type(error).__name__}: {error}".split())),
+                       hint="When it answers again, `nas resume` goes on where the search stopped.") from error  # fmt: skip
 
 
 def the_ray() -> Any:
     """The ray package, imported when it is first needed. Its annotations are not fit for strict checking."""
     return import_module("ray")
+
+
+def connected_ray() -> Any:
+    """The same, for calls by which Ray, when it has lost its cluster, would join another or begin one, without a word."""
+    ray = the_ray()
+    if not ray.is_initialized():
+        raise ConnectionError("not connected any more")
+    return ray
 
 
 def connect(address: str, **own: Any) -> Callable[[], None]:
@@ -416,7 +451,7 @@ def connect(address: str, **own: Any) -> Callable[[], None]:
     restore = _quiet()
 
     def disconnect() -> None:
-        with _kept_handlers():
+        with _kept_handlers(), suppress(Exception):  # The cluster may be gone.
             ray.shutdown()
         restore()
 

@@ -321,3 +321,56 @@ def test_no_cluster_is_told():
     code = "from nas.search.executors.ray import connect; connect('127.0.0.1:9')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert "RunError: address=127.0.0.1:9: no Ray cluster answers" in done.stderr
+
+
+CUT = f"""
+import json, time
+import ray
+from nas.errors import RunError
+from nas.search.executors import far, ray as engine
+from nas.search.executors.base import Failed, Job, Progress
+disconnect = engine.connect("local", num_cpus=1)
+with engine.RayExecutor("{TASK}", workers=1, ask=engine.Ask(cpus=1)) as executor:
+    events, told = [], ""
+    while not executor.free:
+        events += executor.poll(1)
+    executor.submit(Job(trial=1, payload={{"do": "until_stopped"}}))
+    while not any(isinstance(event, Progress) for event in events):
+        events += executor.poll(1)
+    ray.shutdown()
+    begin = time.monotonic()
+    try:
+        while time.monotonic() - begin < 60:
+            executor.stop(1)
+            events += executor.poll(1)
+    except RunError as error:
+        told = str(error)
+    events += executor.close()
+    ended = [event.kind for event in events if isinstance(event, Failed)]
+print(json.dumps({{"told": told, "ended": ended, "elsewhere": ray.is_initialized()}}))
+disconnect()
+"""
+
+
+def test_a_connection_that_breaks_is_told_once_and_no_other_cluster_is_joined():
+    done = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["told"] == ("the connection to the Ray cluster is gone; got 'ConnectionError: not connected any more'. "
+                            "When it answers again, `nas resume` goes on where the search stopped.")  # fmt: skip
+    assert told["elsewhere"] is False
+    assert told["ended"] in (["killed"], ["lost"])
+
+
+def test_what_ray_raises_makes_a_worker_lost_and_a_pool_closes_all_the_same(monkeypatch):
+    class Gone:
+        def __getattr__(self, name):
+            raise ConnectionError("the server is away")
+
+    executor = RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5))
+    wait(executor, lambda events: all(executor.hello(slot) for slot in (0, 1)))
+    executor.submit(job(1, "until_stopped"))
+    for slot in executor._slots:
+        monkeypatch.setattr(slot.worker, "_actor", Gone())
+    assert [event.trial for event in executor.close()][-1:] == [1]
+    assert [slot.worker.why_lost for slot in executor._slots] == ["no connection to the cluster"] * 2
