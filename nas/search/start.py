@@ -140,7 +140,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     _check_device(settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
-        for note in check_measuring(config, settled.device, settled.space.spec):
+        for note in check_measuring(replace(config, workers=workers or config.workers), settled.device, settled.space.spec):
             say(note)
         workers = workers or config.workers or default_workers(config, settled.device)
         table = latency_table(settled, say)

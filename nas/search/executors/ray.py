@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ class RayExecutor(WorkerPool):
         task: import path of the function; it has to be importable on the nodes.
         address: ``auto`` (the cluster this machine belongs to), ``ray://HOST:PORT``, ``HOST:PORT``, or ``local`` for a
             cluster of our own on this machine, ended with the executor. A Ray that this process has initialised is used.
-        workers: slots; None for as many as are free now. More than that wait for room, or for the cluster to grow.
+        workers: slots; None for as many as are free now. A slot opens when it is placed: the others ask for room, which a cluster
+            on demand grows by. ``waiting``: how many had none at the start.
         ask: what each slot asks for.
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
@@ -243,7 +245,8 @@ class RayExecutor(WorkerPool):
         self._placed = time.monotonic()
         for index in range(count):
             self._resources.append(held)
-            self._slots.append(Slot(index, self._spawn(), open=index < min(fit, max(free, 1))))
+            self._slots.append(Slot(index, self._spawn(), open=False))  # until it is placed: waiting costs nothing
+        self.waiting = count - min(count, fit, free)
 
     def _spawn(self) -> RayWorker:
         make: Any = self._make
@@ -272,28 +275,9 @@ class RayExecutor(WorkerPool):
                 self._listen(slot)
             if worker.placed and not worker.lost:
                 self._placed = time.monotonic()
-            elif slot.job is not None and not worker.placed:
-                self._move(slot)
         if time.monotonic() - self._placed > self._start_timeout:
             with _connection():
                 self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
-
-    def _move(self, slot: Slot) -> None:
-        """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
-        other = next((other for other in self._open_slots(slot.job.needs if slot.job else None) if other.ready), None)
-        if other is not None:
-            other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
-            self._empty(slot)
-            slot.open = False
-            self._send_job(other)
-
-    def stop(self, trial: int) -> None:
-        slot = self._slot_of(trial)
-        if slot is not None and isinstance(slot.worker, RayWorker) and not slot.worker.placed:
-            self._fail(slot, "killed", "stopped before there was a machine for it")  # which may never come
-            slot.open = False
-        else:
-            super().stop(trial)
 
     def _take(self, slot: Slot, message: dict[str, Any]) -> None:
         if message["is"] == "hello":
@@ -305,13 +289,14 @@ class RayExecutor(WorkerPool):
 
     def _greet(self, slot: Slot, hello: dict[str, Any]) -> None:
         assert isinstance(slot.worker, RayWorker)
-        slot.open, slot.heard, slot.worker.hello = True, time.monotonic(), hello
+        slot.heard, slot.worker.hello = time.monotonic(), hello
         gpus = tuple(hello["gpus"])
         device = f"cuda:{','.join(gpus)}" if gpus else "cpu"
         self._resources[slot.index] = replace(self._resources[slot.index], device=f"{device}@{hello['node']}", gpus=gpus)
         if wrong := disagreement(hello["versions"], f"Ray node {hello['node']}"):
             self._part(slot, wrong)
         else:
+            slot.open = True
             slot.worker.start()
 
     def _cannot_start(self, slot: Slot, reason: str) -> None:
@@ -388,6 +373,18 @@ def room_for(ask: Ask, hint: str | None = "Say workers=N if the cluster grows on
     if not fit:
         raise UsageError(f"no node of the cluster has {ask}", got=_has(), hint=hint)
     return fit
+
+
+def room_beside(ask: Ask, other: Ask) -> bool:
+    """Whether the cluster's nodes can hold a slot and, at the same time, one that asks for something else."""
+    nodes = [node["Resources"] for node in connected_ray().nodes() if node["Alive"]]
+
+    def holds(node: Mapping[str, float], *asks: Ask) -> bool:
+        wanted = sum((Counter(each.needs) for each in asks), Counter[str]())
+        return all(node.get(name, 0.0) + 1e-6 >= amount for name, amount in wanted.items())
+
+    apart = any(holds(one, ask) and holds(two, other) for one, two in permutations(nodes, 2))
+    return apart or any(holds(node, ask, other) for node in nodes)
 
 
 def _has() -> str:

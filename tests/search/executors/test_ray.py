@@ -13,9 +13,9 @@ import pytest
 from nas.errors import RunError, UsageError
 from nas.search.executors import far
 from nas.search.executors import ray as engine
-from nas.search.executors.base import Failed, Finished, Job, Progress, Started
+from nas.search.executors.base import Failed, Finished, Job, Progress
 from nas.search.executors.pool import START_ATTEMPTS
-from nas.search.executors.ray import Ask, RayExecutor
+from nas.search.executors.ray import Ask, RayExecutor, room_beside
 from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 
@@ -47,7 +47,8 @@ def test_a_search_on_ray(tmp_path):
     weights.write_text("checkpoint ")
     paths = {"plugin": str(plugin), "folder": str(folder), "file": str(weights)}
     with RayExecutor(TASK, workers=1, ask=Ask(cpus=1, gpus=0.5), carry=[plugin, folder]) as executor:
-        assert (executor.free, executor.resources[0].fraction, executor.resources[0].kind) == (1, 0.5, "gpu")
+        assert (executor.free, executor.resources[0].fraction, executor.resources[0].kind) == (0, 0.5, "gpu")
+        wait(executor, lambda events: executor.free == 1)  # when it is placed
         executor.submit(Job(trial=1, payload={"do": "files", **paths}, files=(str(weights),)))
         end = ends(wait(executor, ends))[1]
         assert isinstance(end, Finished)
@@ -105,25 +106,30 @@ def test_waiting_for_a_cluster_to_grow_ends():
             wait(executor, bool)
 
 
-def test_a_job_whose_slot_gets_no_machine_goes_to_another_slot_and_can_be_stopped():
-    bench = Ask(cpus=0, resources={"bench": 1})
-    with RayExecutor(TASK, workers=2, ask=bench) as executor:
-        executor._slots[1].open = True  # as when the cluster has not told yet that others took the room
-        given = {executor.submit(job(trial, "until_stopped")): trial for trial in (1, 2)}
-        placed = next(iter(event.trial for event in wait(executor, bool) if isinstance(event, Started)))
-        waiting = next(trial for trial in given.values() if trial != placed)
-        executor.stop(placed)
-        assert isinstance(ends(wait(executor, ends))[placed], Finished)
-        wait(executor, lambda events: any(event.trial == waiting for event in events))
-        executor.stop(waiting)
-        assert isinstance(ends(wait(executor, ends))[waiting], Finished)
-        executor._slots[1].open = True
-        executor.submit(job(3, "until_stopped"))
-        executor.submit(job(4, "until_stopped"))
-        executor.stop(4)
-        end = ends(wait(executor, ends))[4]
-        assert isinstance(end, Failed)
-        assert (end.kind, end.reason) == ("killed", "stopped before there was a machine for it")
+def test_a_slot_opens_when_it_is_placed_and_asks_for_room_until_then():
+    gpu = Ask(cpus=0, gpus=1)
+    with RayExecutor(TASK, workers=1, ask=gpu) as other:
+        wait(other, lambda events: other.free == 1)
+        with RayExecutor(TASK, workers=2, ask=gpu) as executor:
+            assert (other.waiting, executor.waiting) == (0, 2)
+            for _ in range(5):
+                assert executor.poll(0.2) == []
+            assert executor.free == 0
+            with pytest.raises(RunError, match="no slot is free"):
+                executor.submit(job(1, "nothing"))
+            other.close()
+            wait(executor, lambda events: executor.free == 1)
+            assert isinstance(run_all(executor, job(1, "nothing"))[1][1], Finished)
+
+
+@pytest.mark.parametrize(("ask", "other", "both"), [
+    (Ask(cpus=1, gpus=1), Ask(cpus=1, gpus=1), False),
+    (Ask(cpus=1, gpus=0.5), Ask(cpus=1, gpus=0.5), True),
+    (Ask(cpus=1), Ask(cpus=1, gpus=1), True),
+    (Ask(cpus=2), Ask(cpus=1, gpus=1), False),
+])  # fmt: skip
+def test_room_for_what_trains_beside_what_measures(ask, other, both):
+    assert room_beside(ask, other) == room_beside(other, ask) == both
 
 
 @pytest.mark.parametrize("words", [{"gpus": 1.5}, {"gpus": -1}, {"cpus": -1}])
@@ -209,7 +215,8 @@ def test_where_the_only_slot_can_start_no_worker_any_more_the_search_ends(monkey
 def test_training_and_measuring_have_slots_of_their_own():
     measuring = Ask(cpus=0, resources={"bench": 1})
     with RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5)) as training, RayExecutor(TASK, ask=measuring) as bench:
-        assert (training.free, bench.free) == (2, 1)
+        wait(training, lambda events: training.free == 2)
+        wait(bench, lambda events: bench.free == 1)
         assert {type(end) for end in run_all(training, job(1, "nothing"), job(2, "nothing"))[1].values()} == {Finished}
         assert isinstance(run_all(bench, job(1, "nothing"))[1][1], Finished)
 
@@ -226,7 +233,8 @@ disconnect = engine.connect(cluster.address)  # first: a driver ends with the no
 far_node = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
-    assert executor.free == 2, executor.resources
+    while executor.free < 2:
+        executor.poll(1)
     for trial in (1, 2):
         executor.submit(Job(trial=trial, payload={{"do": "until_stopped"}}))
     seen = set()
