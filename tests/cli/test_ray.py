@@ -43,7 +43,8 @@ def cluster() -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
-        here = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"head": 1}, "_system_config": QUICK, "include_dashboard": False})
+        head = {"num_cpus": 1, "resources": {"head": 1}, "_system_config": QUICK, "include_dashboard": False}
+        here = Cluster(initialize_head=True, head_node_args=head)
         yield here
         here.shutdown()
 
