@@ -6,11 +6,13 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.samplers import BaseSampler
 
+from nas.errors import NasError
 from nas.search.bench import Bench
 from nas.search.candidate import Candidate, Stage, Status, View
 from nas.search.executors.base import Executor, Failed, Finished
@@ -98,19 +100,20 @@ class SearchLoop:
         The executors live on, unless the search was interrupted or an error ended it.
         """
         self.ledger.save()  # planning was spent already
-        ended = False
         try:
             with rare_collections(), on_interrupt(self.interrupt):
                 while not self._ended():
                     self._listen(0.0 if self._start_jobs() else 0.2)
-            ended = not self.interrupted
-        finally:
-            if ended:
-                self._give_up_all()
-            else:
-                self.close()
-                self._leave_open()
-            self.ledger.save()
+        except BaseException:
+            with suppress(NasError):  # where nothing can be stored any more, the first error has told that
+                self._abandon()
+                self.ledger.save()
+            raise
+        if self.interrupted:
+            self._abandon()
+        else:
+            self._give_up_all()
+        self.ledger.save()
         self.view(self.status())
 
     def close(self) -> None:
@@ -307,8 +310,9 @@ class SearchLoop:
         for candidate in list(self.open.values()):
             self._give_up(candidate, for_now=due or not self.proposals.exhausted)
 
-    def _leave_open(self) -> None:
-        """The search was interrupted: those that are open are gone on with from their checkpoints."""
+    def _abandon(self) -> None:
+        """The search was interrupted, or an error ends it: those that are open are gone on with from their checkpoints."""
+        self.close()
         for candidate in self.open.values():
             if self.interrupted and "retried" in candidate.record.attrs:
                 self.study.note(candidate.number, retried=False)  # it did nothing to be failed for the next time

@@ -64,10 +64,11 @@ def check_measuring(config: SearchConfig, device: str, spec: Spec) -> tuple[str,
     if not wanted:
         return ()
     why = "" if config.runtime else f" (what runs the first of formats={config.formats})"
+    if config.engine == "ray" and measured_apart(target, device):
+        check_elsewhere(config, device)
     if is_remote(target) or not Target.parse(target).elsewhere:
         told = check_target(target, runtime=config.measured_by, metrics=wanted)
     else:
-        check_elsewhere(config, device)
         told = f"{target}, {config.measured_by}"
     return (f"measured on: {told}{why}",)
 

@@ -142,7 +142,7 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     check_spent(meter.budget, settled.device)
     say(f"going on with {folder.path}")
     with engine(config):
-        for note in check_measuring(config, settled.device, settled.space.spec):
+        for note in check_measuring(replace(config, workers=workers or config.workers), settled.device, settled.space.spec):
             say(note)
         workers = workers or config.workers or default_workers(config, settled.device)
         table = latency_table(settled, say)
@@ -227,8 +227,13 @@ def _open_executors(stack: ExitStack, folder: RunFolder, settled: Settled, worke
     """The executor that trains, and one that measures where that is ``apart``."""
     config, device = settled.config, settled.device
     carried: list[str | Path] = [*filter(os.path.isfile, (*config.plugins, config.recipe)), *([shared] if shared else [])]
+
+    def tell(line: str) -> None:  # of a cluster also hours later, when nobody looks
+        folder.logger().info("%s", line)
+        say(line)
+
     opened = partial(open_executor, config, task="nas.search.evaluator:evaluate", preload="nas.search.evaluator:preload",
-                     log=folder.log, say=say, carry=carried)  # fmt: skip
+                     log=folder.log, say=tell if config.engine == "ray" else say, carry=carried)  # fmt: skip
     # The measuring slots come first: on a cluster the training takes what is left.
     measurer = stack.enter_context(opened("cpu", use="measure")) if apart else None
     executor = stack.enter_context(opened(device, workers=workers))

@@ -13,8 +13,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,16 @@ class Storage:
                 yield
 
     def close(self) -> None:
-        """Give the storage and the lock back."""
-        self.optuna.remove_session()
-        engine = getattr(getattr(self.optuna, "_backend", self.optuna), "engine", None)
-        if engine is not None:  # a database's connections, which Optuna leaves to the garbage collector
-            engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        """Give the storage and the lock back; of a database that has failed that is told already."""
+        try:
+            with suppress(RunError):
+                self.optuna.remove_session()
+            engine = getattr(getattr(self.optuna, "_backend", self.optuna), "engine", None)
+            if engine is not None:  # a database's connections, which Optuna leaves to the garbage collector
+                engine.dispose()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Storage:
         return self
@@ -87,14 +91,14 @@ def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
     if reading and url is not None and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise RunError("there is no such database", where=url)  # SQLite would make an empty one
     if url is not None and (reading or not url.startswith("sqlite:///")):
-        return Storage(_open_database(url), None)
+        return Storage(_open_database(url, reading), None)
     path = Path(url.removeprefix("sqlite:///") if url is not None else where)
     if reading and not path.is_file():
         raise RunError("there is no journal of a search", where=str(path))
     lock = None if reading else hold(path)
     try:
         if url is not None:
-            return Storage(_open_database(url), lock)
+            return Storage(_open_database(url, reading), lock)
         if not reading:
             repair(path)
         journal = _Journal(path)
@@ -107,17 +111,48 @@ def open_storage(where: str | Path, *, reading: bool = False) -> Storage:
         raise
 
 
-def _open_database(url: str) -> BaseStorage:
-    from sqlalchemy.exc import SQLAlchemyError  # 0.3 s, for those who use a database only
+def _open_database(url: str, reading: bool) -> Any:
+    from sqlalchemy import make_url  # 0.3 s, for those who use a database only
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return optuna.storages.get_storage(url)
+        storage = optuna.storages.get_storage(url)
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         lacks_driver = isinstance(error, ImportError) and url.startswith("postgresql")
-        raise UsageError(f"the database cannot be opened: {first}", got=url,
+        raise UsageError(f"the database cannot be opened: {_said(error)}", got=url,
                          expected="sqlite:///study.db or postgresql://user@host/name",
                          hint="Its driver: pip install 'nas[postgresql]'." if lacks_driver else None) from None  # fmt: skip
+    hint = None if reading else "When it works again, `nas resume` goes on where the search stopped."
+
+    def tell(error: Exception) -> RunError:
+        return RunError(f"the database fails: {_said(error)}", where=str(make_url(url)), hint=hint)  # without its password
+
+    # What is damaged may still be text, of which no JSON can be made.
+    return _Told(storage, (SQLAlchemyError, optuna.exceptions.OptunaError, json.JSONDecodeError), tell)
+
+
+def _said(error: BaseException) -> str:
+    """The first line of what a database's driver said, which Optuna and SQLAlchemy wrap in words of their own."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
+    said = getattr(cause or error, "orig", None) or cause or error
+    return next((line for line in str(said).splitlines() if line.strip()), type(said).__name__)
+
+
+class _Told:
+    """A storage whose ``errors``, whoever asks it, become what ``tell`` makes of them."""
+
+    def __init__(self, storage: BaseStorage, errors: tuple[type[Exception], ...], tell: Callable[[Exception], RunError]) -> None:
+        self._storage, self._errors, self._tell = storage, errors, tell
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._storage, name)
+        return partial(self._call, found) if callable(found) else found
+
+    def _call(self, method: Callable[..., Any], *words: Any, **options: Any) -> Any:
+        try:
+            return method(*words, **options)
+        except self._errors as error:
+            raise self._tell(error) from error
 
 
 def hold(path: Path) -> FileLock:

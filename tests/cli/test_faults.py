@@ -7,9 +7,11 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 import optuna
@@ -178,6 +180,22 @@ def test_a_fault_does_no_harm(name):
     except PermissionError as error:
         pytest.skip(str(error))
     assert well(row), row
+
+
+@pytest.mark.slow  # Optuna tries five times, five seconds each
+def test_a_locked_database_ends_a_search_with_one_line_and_it_can_be_gone_on_with(slow_data):
+    argv = (*SEARCH, "budget=4trials", "epochs=12", "workers=1", "storage=sqlite:///study.db")
+    driver, run = begin(*argv, cwd=slow_data), slow_data / "results" / "r"
+    wait_until(lambda: rows(run), driver)
+    with closing(sqlite3.connect(slow_data / "study.db", isolation_level=None, timeout=60)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        out, err = driver.communicate(timeout=100)
+        assert driver.returncode == 2, out
+        assert err.splitlines() == [f"nas: sqlite:///{slow_data}/study.db: the database fails: database is locked. "
+                                    "When it works again, `nas resume` goes on where the search stopped."]  # fmt: skip
+    done = nas("resume", "r", cwd=slow_data)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["state"] for row in rows(run)] == ["completed"] * 4
 
 
 def test_a_damaged_study_is_told_and_its_table_can_be_read(slow_data):

@@ -43,7 +43,8 @@ def cluster() -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
-        here = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": QUICK, "include_dashboard": False})
+        head = {"num_cpus": 1, "resources": {"head": 1}, "_system_config": QUICK, "include_dashboard": False}
+        here = Cluster(initialize_head=True, head_node_args=head)
         yield here
         here.shutdown()
 
@@ -161,11 +162,12 @@ def test_candidates_are_measured_on_the_node_that_target_names(cluster, slow_dat
 
 
 @pytest.mark.parametrize(("more", "says"), [
-    (["gpus_per_trial=4"], "no node of the cluster has 4 GPU; got 'a cluster with 1 CPU'"),
+    (["gpus_per_trial=4"], "no node of the cluster has 4 GPU; got 'a cluster with 1 CPU, 1 head'"),
     (["budget=1gpuh"], "no node of the cluster has 1 GPU"),
     (["cpus_per_trial=8"], "no node of the cluster has 8 CPU"),
     (["objectives=accuracy,latency", "target=resource:none"], "no node of the cluster has 1 CPU, 1 none"),
     (["objectives=accuracy,latency", "target=cuda@H200"], "no node of the cluster has 1 CPU, 1 GPU of type H200"),
+    (["objectives=accuracy,latency", "target=resource:head"], "cannot hold a slot that measures and one that trains"),
 ])  # fmt: skip
 def test_what_no_node_has_is_refused_before_anything_begins(cluster, here, more, says):
     said = dict(word.split("=", 1) for word in words(cluster, "space=many.yaml", "budget=1h")[1:]) | dict(

@@ -181,15 +181,15 @@ def settled(page: str = MANY, **words: Any) -> Settled:
 @contextmanager
 def a_loop(folder: Path, executor: Executor, chosen: Settled | None = None, *, clock: Clock | None = None,
            view: Callable[[Status], None] = lambda status: None, rules: Mapping[str, Any] = {},
-           measurer: Executor | None = None):  # fmt: skip
-    """A loop over a real journal in ``folder``; called again on the same folder it goes on."""
+           measurer: Executor | None = None, storage: str | None = None):  # fmt: skip
+    """A loop over a real journal in ``folder``, or a database; called again on the same folder it goes on."""
     chosen = chosen or settled()
     config = chosen.config
     run = RunFolder(folder)
     run.create()
     objectives, constraints = parse_objectives(config.objectives), tuple(map(parse_constraint, config.constraint))
-    with open_storage(run.study) as storage:
-        study = SearchStudy(storage, chosen.space, objectives, constraints, name="run")
+    with open_storage(storage or run.study) as opened:
+        study = SearchStudy(opened, chosen.space, objectives, constraints, name="run")
         budget = parse_budget(config.budget)
         meter = Meter(budget, *([clock] if clock else []))
         meter.remember(study.spent)

@@ -6,23 +6,33 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from nas.errors import RunError
 from nas.search.objectives import parse_objectives
 from nas.search.samplers import RandomSampler
 from nas.search.storage import open_storage
 from nas.search.study import SearchStudy
+from tests.search.fakes import FakeExecutor, a_loop, run_loop
 from tests.search.spaces import space
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
+class Server(NamedTuple):
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database."""
+def server() -> Iterator[Server]:
+    """A server with an empty database."""
     if PROGRAMS is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
     with socket.socket() as free:
@@ -42,18 +52,19 @@ def database(tmp_path: Path) -> Iterator[str]:
 
     try:
         call(*as_user, str(PROGRAMS / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "nas")
-        call(*control, "-w", "-o", options, "-l", str(folder / "log"), "start")
-        yield f"postgresql://nas@127.0.0.1:{port}/postgres"
+        start = partial(call, *control, "-w", "-o", options, "-l", str(folder / "log"), "start")
+        start()
+        yield Server(f"postgresql://nas:secret@127.0.0.1:{port}/postgres", partial(call, *control, "-m", "fast", "stop"), start)
         call(*control, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_in_postgresql(database: str) -> None:
+def test_a_study_goes_on_in_postgresql(server: Server) -> None:
     small, objectives = space("conditional"), parse_objectives("accuracy")
     for expected in (0, 3):
-        with open_storage(database) as storage:
+        with open_storage(server.url) as storage:
             study = SearchStudy(storage, small, objectives)
             assert [record.state for record in study.records] == ["completed"] * expected
             for _ in range(3):
@@ -61,3 +72,23 @@ def test_a_study_goes_on_in_postgresql(database: str) -> None:
                 assert record.decisions == dict(architecture.decisions)
                 study.tell(record.number, "completed", metrics={"accuracy": 0.5})
     assert [record.number for record in study.records] == list(range(6))
+
+
+@pytest.mark.slow
+def test_a_server_that_restarts_in_the_middle_of_a_search_ends_it_with_one_error(server: Server, tmp_path: Path) -> None:
+    executor = FakeExecutor(slots=2)
+
+    def restart() -> None:
+        if len(executor.submitted) == 4:
+            executor.on_poll = lambda: None
+            server.stop()
+
+    executor.on_poll = restart
+    with a_loop(tmp_path, executor, storage=server.url) as loop:
+        with pytest.raises(RunError, match=r"the database fails: .*`nas resume` goes on where the search stopped") as error:
+            loop.run()
+        assert "secret" not in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+    assert executor.closed
+    server.start()
+    assert run_loop(tmp_path, storage=server.url).ledger.counts["completed"] == 10

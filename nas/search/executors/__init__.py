@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from nas.errors import UsageError
 from nas.search.budget import parse_budget
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ def open_executor(config: SearchConfig, device: str, *, task: str, preload: str 
     """The executor that a configuration asks for, running the function that ``task`` names.
 
     ``device``: cpu or cuda, where trials train. ``carry``: files and folders of files that payloads name and every machine
-    needs (plugins, arrays). ``workers`` overrides the configuration's; one slot measures. ``say`` is told how machines join.
-    Raises UsageError for what the machine or cluster does not have, RunError when there is no cluster or the log cannot be
-    written.
+    needs (plugins, arrays). ``workers`` overrides the configuration's; one slot measures. ``say`` is told how machines join, and
+    which are lost. Raises UsageError for what the machine or cluster does not have, RunError when there is no cluster or the log
+    cannot be written.
     """
     workers = 1 if use == "measure" else workers or config.workers
     if config.engine == "ray":
         from nas.search.executors.ray import RayExecutor
 
         executor = RayExecutor(task, address=config.address or "auto", workers=workers, ask=ask_of(config, device, use),
-                               preload=preload, carry=carry)  # fmt: skip
-        if waiting := len(executor.resources) - executor.free:
+                               preload=preload, carry=carry, say=say)  # fmt: skip
+        if waiting := executor.waiting:
             say(f"{waiting} of {len(executor.resources)} workers wait for room in the cluster")
         return executor
     from nas.search.executors.local import LocalExecutor
@@ -137,7 +138,14 @@ def cluster_device(config: SearchConfig) -> str | None:
 
 
 def check_elsewhere(config: SearchConfig, device: str) -> None:
-    """Raises UsageError when no node of the connected cluster is what ``target`` names."""
-    from nas.search.executors.ray import room_for
+    """Raises UsageError when no node of the connected cluster is what ``target`` names, or when the slot that measures would take
+    what trials train on, and the cluster is not waited for to grow (``workers``)."""
+    from nas.search.executors.ray import room_beside, room_for
 
-    room_for(ask_of(config, device, "measure"), hint=f"Name a node to measure on that is there now; target={config.target}.")
+    measure, train = ask_of(config, device, "measure"), ask_of(config, device)
+    room_for(measure, hint=f"Name a node to measure on that is there now; target={config.target}.")
+    if not config.workers and not room_beside(train, measure):
+        raise UsageError("the cluster cannot hold a slot that measures and one that trains at the same time",
+                         expected=f"{measure} and {train}", got=f"target={config.target}",
+                         hint="Train on CPUs (gpus_per_trial=0), measure what trains (without target=), or say workers=N if the "
+                              "cluster grows on demand.")  # fmt: skip

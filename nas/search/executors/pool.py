@@ -82,7 +82,7 @@ class WorkerPool(Executor):
         self._selector = selectors.DefaultSelector()
         self._resources: list[Resources] = []
         self._slots: list[Slot] = []
-        self._closed = False
+        self._closed = self._was_ready = False
         self._broken: RunError | None = None
 
     @abstractmethod
@@ -159,16 +159,18 @@ class WorkerPool(Executor):
             with suppress(RunError):  # Workers that cannot start are no reason to leave others behind.
                 self._wind_down(grace, events)
         self._closed = True
-        for slot in self._slots:
-            slot.worker.kill()
-        for slot in self._slots:
-            for message in slot.worker.rest():
-                self._take(slot, message)
-            if slot.job is not None:
-                self._fail(slot, *(slot.verdict or ("killed", "the executor was closed")))
-            slot.worker.close()
-        self._release()
-        self._selector.close()
+        try:
+            for slot in self._slots:
+                slot.worker.kill()
+            for slot in self._slots:
+                for message in slot.worker.rest():
+                    self._take(slot, message)
+                if slot.job is not None:
+                    self._fail(slot, *(slot.verdict or ("killed", "the executor was closed")))
+                slot.worker.close()
+        finally:
+            self._release()
+            self._selector.close()
         rest, self._events = self._events, []
         return events + rest
 
@@ -216,7 +218,7 @@ class WorkerPool(Executor):
         slot.heard = time.monotonic()
         match message["is"]:
             case "ready":
-                slot.ready, slot.failed_starts = True, 0
+                slot.ready, slot.failed_starts, self._was_ready = True, 0, True
                 self._tell_models(slot, message["models"])
                 if slot.job is not None and not slot.leaving:
                     self._send_job(slot)
@@ -256,14 +258,16 @@ class WorkerPool(Executor):
         slot.worker.kill()
 
     def _replace(self, slot: Slot, status: str) -> None:
-        death: FailureKind = "lost" if slot.worker.lost else "died"
         for message in slot.worker.rest():
             self._take(slot, message)
-        if not slot.ready and slot.verdict is None:  # A job that waits for the worker waits for the next one.
+        waits = not slot.ready and slot.verdict is None  # A job that waits for the worker waits for the next one.
+        if waits:
             slot.failed_starts += not slot.worker.lost
             if slot.failed_starts == START_ATTEMPTS:
                 self._cannot_start(slot, f"{START_ATTEMPTS} times in a row the process ended by {status}")
-        elif slot.job is not None:
+        death: FailureKind = "lost" if slot.worker.lost else "died"
+        status = slot.worker.ended() or status
+        if not waits and slot.job is not None:
             self._fail(slot, *(slot.verdict or (death, _death(status))))
         if slot.worker.lost:
             self._tell_models(slot, {})  # The next machine may be another.
@@ -283,7 +287,10 @@ class WorkerPool(Executor):
         slot.job, slot.verdict, slot.sent, slot.line = None, None, 0.0, b""
 
     def _cannot_start(self, slot: Slot, reason: str) -> None:
-        self._broken = RunError(f"a worker cannot start: {reason}", where=self._task, hint=self._log_hint)
+        self._broken = self._trouble(reason)
+
+    def _trouble(self, reason: str) -> RunError:
+        return RunError(f"a worker cannot start: {reason}", where=self._task, hint=self._log_hint)
 
 
 def _event(kind: str, slot: int, message: dict[str, Any]) -> Event:

@@ -16,11 +16,13 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from nas.search.executors.base import Resources
 from nas.search.executors.carry import Copies, digest, pieces
 from nas.search.executors.far import BEAT_S, LOST_S, FarWorker, disagreement
 from nas.search.executors.host import Host, versions
-from nas.search.executors.pool import Slot, WorkerPool
+from nas.search.executors.pool import START_ATTEMPTS, Slot, WorkerPool
 from nas.search.executors.task import check_path, shorten
 from nas.search.executors.wire import encode
 
@@ -38,6 +40,9 @@ QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "hea
 """Settings of a cluster of our own: a node's death is seen after 1.5 s and not after 13 s (Ray 2.60, measured)."""
 SETTLE_S = 3.0
 """Seconds to wait for nodes to become free that are to be filled."""
+PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
+"""Seconds before a slot whose worker could not start is tried again, twice as many each time, and at most: Ray places it on the
+same node as long as that has the room."""
 KNOCK_S = 10.0
 """Seconds within which a cluster's port has to answer."""
 
@@ -121,14 +126,16 @@ class RayWorker(FarWorker):
         self._actor, self._wake = actor, wake
         self._answer: Any = None
         self._asked, self._sent = time.monotonic(), 0
-        self.placed = False
+        self.placed, self.pause = False, 0.0
         self.hello: dict[str, Any] = {}
         self._ask()
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
-        self._answer = self._actor.receive.remote(BEAT_S).future()
-        self._answer.add_done_callback(lambda _: self._wake())
+        with self._losing():
+            connected_ray()
+            self._answer = self._actor.receive.remote(BEAT_S).future()
+            self._answer.add_done_callback(lambda _: self._wake())
 
     def look(self) -> bool:
         """Takes what the actor has answered, if it has, and asks again; whether it had."""
@@ -136,25 +143,34 @@ class RayWorker(FarWorker):
             if self.placed and not self.lost and time.monotonic() - self._asked > LOST_S:
                 self.lose(f"no sign of life for {LOST_S:g} s")
             return False
-        try:
+        data = b""
+        with self._losing():
             data = self._answer.result()
-        except Exception as error:  # Whatever Ray raises, this actor answers no more.
-            why, hopeless = _why(error)
-            self.lose(why, hopeless=hopeless)
-            return True
-        self._ask()
-        self.placed = True
-        self.feed(data)
+        if not self.lost:
+            self._ask()
+            self.placed = True
+            self.feed(data)
         return True
 
     def transmit(self, data: bytes) -> None:
-        self._actor.send.remote(self._sent, data)
-        self._sent += 1
+        with self._losing():
+            connected_ray()
+            self._actor.send.remote(self._sent, data)
+            self._sent += 1
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """Whatever Ray raises within the block, this actor answers no more."""
+        try:
+            yield
+        except Exception as error:
+            why, hopeless = _why(error)
+            self.lose(why, hopeless=hopeless)
 
     def close(self) -> None:
         self.lose("it was closed")
         with suppress(Exception):  # The cluster may be gone.
-            the_ray().kill(self._actor)
+            connected_ray().kill(self._actor)
 
 
 def _why(error: Exception) -> tuple[str, bool]:
@@ -162,6 +178,8 @@ def _why(error: Exception) -> tuple[str, bool]:
     text, name = " ".join(str(error).split()), type(error).__name__
     if "node has died" in text:
         return "its node has died", False
+    if isinstance(error, ConnectionError):
+        return "no connection to the cluster", False
     known = {"ActorUnavailableError": "no connection to it", "ActorDiedError": "its actor has died"}
     if "creation task" in text:  # What keeps an actor from beginning, a user can mend; it is the traceback's last line.
         return shorten(str(error).strip().rpartition("\n")[2]), True
@@ -175,20 +193,25 @@ class RayExecutor(WorkerPool):
         task: import path of the function; it has to be importable on the nodes.
         address: ``auto`` (the cluster this machine belongs to), ``ray://HOST:PORT``, ``HOST:PORT``, or ``local`` for a
             cluster of our own on this machine, ended with the executor. A Ray that this process has initialised is used.
-        workers: slots; None for as many as are free now. More than that wait for room, or for the cluster to grow.
+        workers: slots; None for as many as are free now. A slot opens when it is placed: the others ask for room, which a cluster
+            on demand grows by. ``waiting``: how many had none at the start.
         ask: what each slot asks for.
         preload: as for :class:`~.local.LocalExecutor`.
         carry: files, and folders of files, that are copied to every node once; payloads name them by these paths.
         start_timeout: seconds that the pool waits with no slot placed at all, and for a placed worker to be ready.
+        say: told, in a line, of a node that is lost to the search because no worker starts there.
 
     Raises RunError when there is no such cluster, UsageError when nothing of it can hold a slot.
     """
 
     def __init__(self, task: str, *, address: str = "auto", workers: int | None = None, ask: Ask | None = None,
-                 preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0) -> None:  # fmt: skip
+                 preload: str | None = None, carry: Sequence[Path | str] = (), start_timeout: float = 600.0,
+                 say: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
         super().__init__(check_path(task), start_timeout=start_timeout,
                          log_hint="nas and torch have to be installed on every node; Ray's logs there say more.")  # fmt: skip
-        self._ask = ask or Ask()
+        self._ask, self._say = ask or Ask(), say
+        self._failures: Counter[int] = Counter()  # by slot, in a row
+        self._resting: dict[int, float] = {}  # slots without a worker, and until when
         carried = pieces(carry)
         self._disconnect = connect(address)
         try:
@@ -222,11 +245,14 @@ class RayExecutor(WorkerPool):
         self._placed = time.monotonic()
         for index in range(count):
             self._resources.append(held)
-            self._slots.append(Slot(index, self._spawn(), open=index < min(fit, max(free, 1))))
+            self._slots.append(Slot(index, self._spawn(), open=False))  # until it is placed: waiting costs nothing
+        self.waiting = count - min(count, fit, free)
 
     def _spawn(self) -> RayWorker:
         make: Any = self._make
-        return RayWorker(make(), self._rouse)
+        with _connection():
+            connected_ray()
+            return RayWorker(make(), self._rouse)
 
     def _rouse(self) -> None:
         """Wakes the driver from one of Ray's threads."""
@@ -239,6 +265,9 @@ class RayExecutor(WorkerPool):
                 pass
 
     def _tend(self) -> None:
+        for index in [index for index, until in self._resting.items() if until <= time.monotonic()]:
+            del self._resting[index]
+            self._slots[index].worker = self._spawn()
         for slot in self._slots:
             worker = slot.worker
             assert isinstance(worker, RayWorker)
@@ -246,43 +275,48 @@ class RayExecutor(WorkerPool):
                 self._listen(slot)
             if worker.placed and not worker.lost:
                 self._placed = time.monotonic()
-            elif slot.job is not None and not worker.placed:
-                self._move(slot)
         if time.monotonic() - self._placed > self._start_timeout:
-            self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
-
-    def _move(self, slot: Slot) -> None:
-        """Gives a job whose slot has no machine yet to one that is ready: others may have taken the room it was to have."""
-        other = next((other for other in self._open_slots(slot.job.needs if slot.job else None) if other.ready), None)
-        if other is not None:
-            other.job, other.line, other.stopping, other.verdict = slot.job, slot.line, slot.stopping, None
-            self._empty(slot)
-            slot.open = False
-            self._send_job(other)
-
-    def stop(self, trial: int) -> None:
-        slot = self._slot_of(trial)
-        if slot is not None and isinstance(slot.worker, RayWorker) and not slot.worker.placed:
-            self._fail(slot, "killed", "stopped before there was a machine for it")  # which may never come
-            slot.open = False
-        else:
-            super().stop(trial)
+            with _connection():
+                self._broken = RunError(f"the cluster gave no room for {self._ask} in {self._start_timeout:g} s", got=_has())
 
     def _take(self, slot: Slot, message: dict[str, Any]) -> None:
         if message["is"] == "hello":
             self._greet(slot, message)
         else:
+            if message["is"] == "ready":
+                del self._failures[slot.index]
             super()._take(slot, message)
 
     def _greet(self, slot: Slot, hello: dict[str, Any]) -> None:
         assert isinstance(slot.worker, RayWorker)
-        slot.open, slot.heard, slot.worker.hello = True, time.monotonic(), hello
+        slot.heard, slot.worker.hello = time.monotonic(), hello
         gpus = tuple(hello["gpus"])
         device = f"cuda:{','.join(gpus)}" if gpus else "cpu"
         self._resources[slot.index] = replace(self._resources[slot.index], device=f"{device}@{hello['node']}", gpus=gpus)
-        self._broken = self._broken or disagreement(hello["versions"], f"Ray node {hello['node']}")
-        if self._broken is None:
+        if wrong := disagreement(hello["versions"], f"Ray node {hello['node']}"):
+            self._part(slot, wrong)
+        else:
+            slot.open = True
             slot.worker.start()
+
+    def _cannot_start(self, slot: Slot, reason: str) -> None:
+        self._part(slot, self._trouble(reason))
+
+    def _part(self, slot: Slot, trouble: RunError) -> None:
+        """No worker starts where the slot is. One bad node ends no search that others carry on: the slot rests, and then asks for
+        a place again. It is the search's own trouble where no worker ever started, or no other is there and it will not end."""
+        worker = slot.worker
+        assert isinstance(worker, RayWorker)
+        self._failures[slot.index] += 1
+        failures, others = self._failures[slot.index], any(other.ready for other in self._slots if other is not slot)
+        if not self._was_ready or (failures >= START_ATTEMPTS and not others):
+            self._broken = self._broken or trouble
+            return
+        worker.pause = min(PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        worker.lose(trouble.message)
+        slot.failed_starts = 0
+        node = f" on Ray node {worker.hello['node']}" if worker.hello else ""
+        self._say(f"note: a worker is lost{node} and tried again in {worker.pause:g} s: {trouble}")
 
     def hello(self, slot: int) -> Mapping[str, Any]:
         """What the actor of a slot has told of its place: ``node``, ``pid``, ``gpus``, ``versions``; empty before that."""
@@ -291,6 +325,8 @@ class RayExecutor(WorkerPool):
         return worker.hello
 
     def _watch(self, slot: Slot) -> None:
+        if slot.index in self._resting:
+            return
         worker = slot.worker
         assert isinstance(worker, RayWorker)
         if not worker.placed and not worker.lost:
@@ -306,7 +342,10 @@ class RayExecutor(WorkerPool):
             self._cannot_start(slot, worker.why_lost)
         worker.close()
         slot.open = False
-        slot.worker = self._spawn()
+        if worker.pause:
+            self._resting[slot.index] = time.monotonic() + worker.pause
+        else:
+            slot.worker = self._spawn()
 
     def _release(self) -> None:
         self._selector.unregister(self._wake)
@@ -318,7 +357,7 @@ class RayExecutor(WorkerPool):
 
 def capacity(ask: Ask) -> tuple[int, int]:
     """How many slots the cluster's nodes can hold, and how many of them now."""
-    ray = the_ray()
+    ray = connected_ray()
     now = ray.available_resources()
     fit = 0
     for node in ray.nodes():
@@ -336,15 +375,46 @@ def room_for(ask: Ask, hint: str | None = "Say workers=N if the cluster grows on
     return fit
 
 
+def room_beside(ask: Ask, other: Ask) -> bool:
+    """Whether the cluster's nodes can hold a slot and, at the same time, one that asks for something else."""
+    nodes = [node["Resources"] for node in connected_ray().nodes() if node["Alive"]]
+
+    def holds(node: Mapping[str, float], *asks: Ask) -> bool:
+        wanted = sum((Counter(each.needs) for each in asks), Counter[str]())
+        return all(node.get(name, 0.0) + 1e-6 >= amount for name, amount in wanted.items())
+
+    apart = any(holds(one, ask) and holds(two, other) for one, two in permutations(nodes, 2))
+    return apart or any(holds(node, ask, other) for node in nodes)
+
+
 def _has() -> str:
-    counted = {name: amount for name, amount in sorted(the_ray().cluster_resources().items())
+    counted = {name: amount for name, amount in sorted(connected_ray().cluster_resources().items())
                if not name.startswith(("node:", "memory", "object_store_memory"))}  # fmt: skip
     return "a cluster with " + (", ".join(f"{amount:g} {name}" for name, amount in counted.items()) or "no resources")
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    """What Ray raises within the block, of which there are many kinds, is told as what it means: it cannot be spoken to."""
+    try:
+        yield
+    except Exception as error:
+        raise RunError("the connection to the Ray cluster is gone",
+                       got=shorten(" ".join(f"{type(error).__name__}: {error}".split())),
+                       hint="When it answers again, `nas resume` goes on where the search stopped.") from error  # fmt: skip
 
 
 def the_ray() -> Any:
     """The ray package, imported when it is first needed. Its annotations are not fit for strict checking."""
     return import_module("ray")
+
+
+def connected_ray() -> Any:
+    """The same, for calls by which Ray, when it has lost its cluster, would join another or begin one, without a word."""
+    ray = the_ray()
+    if not ray.is_initialized():
+        raise ConnectionError("not connected any more")
+    return ray
 
 
 def connect(address: str, **own: Any) -> Callable[[], None]:
@@ -378,7 +448,7 @@ def connect(address: str, **own: Any) -> Callable[[], None]:
     restore = _quiet()
 
     def disconnect() -> None:
-        with _kept_handlers():
+        with _kept_handlers(), suppress(Exception):  # The cluster may be gone.
             ray.shutdown()
         restore()
 

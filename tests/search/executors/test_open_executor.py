@@ -66,7 +66,7 @@ def test_one_slot_of_a_cluster_measures_and_the_rest_trains(use, slots, monkeypa
     asked = []
 
     class Cluster:
-        resources, free = (), 0
+        resources, waiting = (), 0
 
         def __init__(self, task, *, workers, **words):
             asked.append(workers)

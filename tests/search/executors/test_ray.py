@@ -13,9 +13,10 @@ import pytest
 from nas.errors import RunError, UsageError
 from nas.search.executors import far
 from nas.search.executors import ray as engine
-from nas.search.executors.base import Failed, Finished, Job, Progress, Started
-from nas.search.executors.ray import Ask, RayExecutor
-from tests.search.executors.contract import MODELS, TASK, ExecutorContract, ends, job, run_all, wait
+from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.pool import START_ATTEMPTS
+from nas.search.executors.ray import Ask, RayExecutor, room_beside
+from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +47,8 @@ def test_a_search_on_ray(tmp_path):
     weights.write_text("checkpoint ")
     paths = {"plugin": str(plugin), "folder": str(folder), "file": str(weights)}
     with RayExecutor(TASK, workers=1, ask=Ask(cpus=1, gpus=0.5), carry=[plugin, folder]) as executor:
-        assert (executor.free, executor.resources[0].fraction, executor.resources[0].kind) == (1, 0.5, "gpu")
+        assert (executor.free, executor.resources[0].fraction, executor.resources[0].kind) == (0, 0.5, "gpu")
+        wait(executor, lambda events: executor.free == 1)  # when it is placed
         executor.submit(Job(trial=1, payload={"do": "files", **paths}, files=(str(weights),)))
         end = ends(wait(executor, ends))[1]
         assert isinstance(end, Finished)
@@ -134,25 +136,30 @@ def test_waiting_for_a_cluster_to_grow_ends():
             wait(executor, bool)
 
 
-def test_a_job_whose_slot_gets_no_machine_goes_to_another_slot_and_can_be_stopped():
-    bench = Ask(cpus=0, resources={"bench": 1})
-    with RayExecutor(TASK, workers=2, ask=bench) as executor:
-        executor._slots[1].open = True  # as when the cluster has not told yet that others took the room
-        given = {executor.submit(job(trial, "until_stopped")): trial for trial in (1, 2)}
-        placed = next(iter(event.trial for event in wait(executor, bool) if isinstance(event, Started)))
-        waiting = next(trial for trial in given.values() if trial != placed)
-        executor.stop(placed)
-        assert isinstance(ends(wait(executor, ends))[placed], Finished)
-        wait(executor, lambda events: any(event.trial == waiting for event in events))
-        executor.stop(waiting)
-        assert isinstance(ends(wait(executor, ends))[waiting], Finished)
-        executor._slots[1].open = True
-        executor.submit(job(3, "until_stopped"))
-        executor.submit(job(4, "until_stopped"))
-        executor.stop(4)
-        end = ends(wait(executor, ends))[4]
-        assert isinstance(end, Failed)
-        assert (end.kind, end.reason) == ("killed", "stopped before there was a machine for it")
+def test_a_slot_opens_when_it_is_placed_and_asks_for_room_until_then():
+    gpu = Ask(cpus=0, gpus=1)
+    with RayExecutor(TASK, workers=1, ask=gpu) as other:
+        wait(other, lambda events: other.free == 1)
+        with RayExecutor(TASK, workers=2, ask=gpu) as executor:
+            assert (other.waiting, executor.waiting) == (0, 2)
+            for _ in range(5):
+                assert executor.poll(0.2) == []
+            assert executor.free == 0
+            with pytest.raises(RunError, match="no slot is free"):
+                executor.submit(job(1, "nothing"))
+            other.close()
+            wait(executor, lambda events: executor.free == 1)
+            assert isinstance(run_all(executor, job(1, "nothing"))[1][1], Finished)
+
+
+@pytest.mark.parametrize(("ask", "other", "both"), [
+    (Ask(cpus=1, gpus=1), Ask(cpus=1, gpus=1), False),
+    (Ask(cpus=1, gpus=0.5), Ask(cpus=1, gpus=0.5), True),
+    (Ask(cpus=1), Ask(cpus=1, gpus=1), True),
+    (Ask(cpus=2), Ask(cpus=1, gpus=1), False),
+])  # fmt: skip
+def test_room_for_what_trains_beside_what_measures(ask, other, both):
+    assert room_beside(ask, other) == room_beside(other, ask) == both
 
 
 @pytest.mark.parametrize("words", [{"gpus": 1.5}, {"gpus": -1}, {"cpus": -1}])
@@ -179,11 +186,67 @@ def test_an_actor_that_cannot_begin_is_told(monkeypatch):
         wait(executor, bool)
 
 
+def breaks_when(flag: Path, how: str) -> type[engine.RayHost]:
+    """An actor on whose machine no worker starts while the file is there."""
+    there = {"task": ("tests.nothing:here", None), "process": (TASK, MODELS.replace("models", "preload_dies"))}.get(how)
+
+    class Broken(engine.RayHost):  # here, so that Ray sends it by value
+        def __init__(self, task: str, preload: str, *words: object) -> None:
+            broken = flag.exists()
+            if broken and how == "actor":
+                raise OSError(28, "No space left on device")
+            super().__init__(*(there if broken and there else (task, preload)), *words)
+            if broken and how == "versions":
+                self._hello["versions"] = {**self._hello["versions"], "torch": "1.0"}
+
+    return Broken
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ("actor", "a worker cannot start: OSError: [Errno 28] No space left on device"),
+    ("task", "a worker cannot start: ModuleNotFoundError: No module named 'tests.nothing'"),
+    ("process", f"a worker cannot start: {START_ATTEMPTS} times in a row the process ended by SIGKILL"),
+    ("versions", "driver and worker have different versions; expected torch"),
+])  # fmt: skip
+def test_a_node_where_no_worker_starts_is_told_and_others_go_on_without_it(monkeypatch, tmp_path, how, words):
+    flag, told = tmp_path / "flag", list[str]()
+    monkeypatch.setattr(engine, "RayHost", breaks_when(flag, how))
+    monkeypatch.setattr(engine, "PAUSE_S", 0.05)
+    with RayExecutor(TASK, workers=2, ask=Ask(cpus=1), preload=MODELS, say=told.append) as executor:
+        wait(executor, lambda events: executor.free_on(MODEL) == 2)
+        executor.submit(job(0, "until_stopped"))
+        flag.touch()
+        os.kill(executor.hello(1)["pid"], signal.SIGKILL)
+        wait(executor, lambda events: len(told) > START_ATTEMPTS)  # more than would end a search that has nobody else
+        assert words in told[0]
+        assert (executor.free, executor.resources[1].models) == (0, {})
+        executor.stop(0)
+        assert isinstance(ends(wait(executor, ends))[0], Finished)
+        assert isinstance(run_all(executor, job(1, "nothing"))[1][1], Finished)
+        flag.unlink()
+        wait(executor, lambda events: executor.free_on(MODEL) == 2)
+        assert not executor._failures
+
+
+def test_where_the_only_slot_can_start_no_worker_any_more_the_search_ends(monkeypatch, tmp_path):
+    flag, told = tmp_path / "flag", list[str]()
+    monkeypatch.setattr(engine, "RayHost", breaks_when(flag, "task"))
+    monkeypatch.setattr(engine, "PAUSE_S", 0.05)
+    with RayExecutor(TASK, workers=1, ask=Ask(cpus=1), preload=MODELS, say=told.append) as executor:
+        wait(executor, lambda events: executor.free_on(MODEL) == 1)
+        flag.touch()
+        os.kill(executor.hello(0)["pid"], signal.SIGKILL)
+        with pytest.raises(RunError, match="a worker cannot start: ModuleNotFoundError"):
+            wait(executor, bool)
+        assert len(told) == START_ATTEMPTS - 1
+
+
 @pytest.mark.slow
 def test_training_and_measuring_have_slots_of_their_own():
     measuring = Ask(cpus=0, resources={"bench": 1})
     with RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5)) as training, RayExecutor(TASK, ask=measuring) as bench:
-        assert (training.free, bench.free) == (2, 1)
+        wait(training, lambda events: training.free == 2)
+        wait(bench, lambda events: bench.free == 1)
         assert {type(end) for end in run_all(training, job(1, "nothing"), job(2, "nothing"))[1].values()} == {Finished}
         assert isinstance(run_all(bench, job(1, "nothing"))[1][1], Finished)
 
@@ -200,7 +263,8 @@ disconnect = engine.connect(cluster.address)  # first: a driver ends with the no
 far_node = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
-    assert executor.free == 2, executor.resources
+    while executor.free < 2:
+        executor.poll(1)
     for trial in (1, 2):
         executor.submit(Job(trial=trial, payload={{"do": "until_stopped"}}))
     seen = set()
@@ -295,3 +359,56 @@ def test_no_cluster_is_told():
     code = "from nas.search.executors.ray import connect; connect('127.0.0.1:9')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert "RunError: address=127.0.0.1:9: no Ray cluster answers" in done.stderr
+
+
+CUT = f"""
+import json, time
+import ray
+from nas.errors import RunError
+from nas.search.executors import far, ray as engine
+from nas.search.executors.base import Failed, Job, Progress
+disconnect = engine.connect("local", num_cpus=1)
+with engine.RayExecutor("{TASK}", workers=1, ask=engine.Ask(cpus=1)) as executor:
+    events, told = [], ""
+    while not executor.free:
+        events += executor.poll(1)
+    executor.submit(Job(trial=1, payload={{"do": "until_stopped"}}))
+    while not any(isinstance(event, Progress) for event in events):
+        events += executor.poll(1)
+    ray.shutdown()
+    begin = time.monotonic()
+    try:
+        while time.monotonic() - begin < 60:
+            executor.stop(1)
+            events += executor.poll(1)
+    except RunError as error:
+        told = str(error)
+    events += executor.close()
+    ended = [event.kind for event in events if isinstance(event, Failed)]
+print(json.dumps({{"told": told, "ended": ended, "elsewhere": ray.is_initialized()}}))
+disconnect()
+"""
+
+
+def test_a_connection_that_breaks_is_told_once_and_no_other_cluster_is_joined():
+    done = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["told"] == ("the connection to the Ray cluster is gone; got 'ConnectionError: not connected any more'. "
+                            "When it answers again, `nas resume` goes on where the search stopped.")  # fmt: skip
+    assert told["elsewhere"] is False
+    assert told["ended"] in (["killed"], ["lost"])
+
+
+def test_what_ray_raises_makes_a_worker_lost_and_a_pool_closes_all_the_same(monkeypatch):
+    class Gone:
+        def __getattr__(self, name):
+            raise ConnectionError("the server is away")
+
+    executor = RayExecutor(TASK, workers=2, ask=Ask(cpus=0.5))
+    wait(executor, lambda events: all(executor.hello(slot) for slot in (0, 1)))
+    executor.submit(job(1, "until_stopped"))
+    for slot in executor._slots:
+        monkeypatch.setattr(slot.worker, "_actor", Gone())
+    assert [event.trial for event in executor.close()][-1:] == [1]
+    assert [slot.worker.why_lost for slot in executor._slots] == ["no connection to the cluster"] * 2
