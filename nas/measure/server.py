@@ -77,7 +77,7 @@ class Desk:
     def _ask(self, frame: IO[bytes], gone: Gone) -> bytes | None:
         if self._worker is None or self._worker.poll() is not None:
             self.close()
-            words = [sys.executable, "-m", "nas.measure.worker", *["--allow"] * self._allow]
+            words = [sys.executable, "-m", "nas.measure.worker", *["--allow"] * self._allow, self.device]
             path = os.pathsep.join([str(Path(nas.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
             self._worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
                                             env=os.environ | {"PYTHONPATH": path})  # fmt: skip
@@ -157,7 +157,7 @@ class MeasureServer(ThreadingHTTPServer):
 
     def _hello(self, desk: Desk) -> dict[str, Any]:
         with tempfile.TemporaryFile() as frame:
-            write_frame(frame, {"ask": "hello", "device": desk.device})
+            write_frame(frame, {"ask": "hello"})
             frame.seek(0)
             return answer_of(desk.answer({}, frame, lambda: False) or b"", desk.device)
 

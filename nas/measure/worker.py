@@ -38,8 +38,11 @@ MOST_ELEMENTS, MOST_BYTES = 1 << 28, 2 << 30
 _MOST = {"max_s": 60.0, "warmup_s": 30.0, "min_s": 30.0, "min_pairs": 10_000, "attempts": 10}
 
 
-def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool) -> None:
-    """Answer until the questions end. An error is an answer; nothing that is asked ends the process."""
+def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool, device: str = "cpu") -> None:
+    """Answer until the questions end, of ``device`` where a question names none.
+
+    An error is an answer; nothing that is asked ends the process.
+    """
     while True:
         try:
             head = read_head(questions)
@@ -51,7 +54,7 @@ def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool) -> None:
         except MeasureError as error:  # where the next question begins is not known any more
             write_frame(answers, {"error": error_words(error)})
             return
-        write_frame(answers, answer(head, body, allow=allow))
+        write_frame(answers, answer({"device": device, **head}, body, allow=allow))
 
 
 def answer(head: Mapping[str, Any], body: bytes, *, allow: bool) -> dict[str, Any]:
@@ -172,13 +175,13 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
-def serve_stdio(*, allow: bool) -> None:
+def serve_stdio(*, allow: bool, device: str = "cpu") -> None:
     """Answer on this process's own stdin and stdout; what libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with contextlib.suppress(BrokenPipeError), answers:  # whoever asked may have gone
-        serve(sys.stdin.buffer, answers, allow=allow)
+        serve(sys.stdin.buffer, answers, allow=allow, device=device)
 
 
 if __name__ == "__main__":
-    serve_stdio(allow="--allow" in sys.argv[1:])
+    serve_stdio(allow="--allow" in sys.argv[1:], device=sys.argv[-1])

@@ -43,9 +43,9 @@ def graph():
 
 
 @contextmanager
-def serving(**words):
+def serving(*devices, **words):
     """A server in a thread of this process; its workers are processes of their own."""
-    server = MeasureServer("127.0.0.1", 0, ["cpu"], **words)
+    server = MeasureServer("127.0.0.1", 0, devices or ["cpu"], **words)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -152,6 +152,14 @@ MEASURE = {"ask": "measure", "protocol": PROTOCOL, "shape": [3, 8, 8], "options"
 def test_what_is_wrong_is_told_and_the_server_goes_on(server, token, body, headers, message):
     assert message in post(server, body, headers)
     assert check_target(server.url)
+
+
+def test_a_question_that_names_no_device_is_measured_on_the_first(token, monkeypatch):
+    """The first does not exist here, which its worker tells."""
+    monkeypatch.setattr(MeasureServer, "_hello", lambda self, desk: {})
+    with serving("cuda:99", "cpu", token=TOKEN) as two:
+        assert "no such device" in post(two, frame(MEASURE, b"not onnx"), {})
+        assert "not an ONNX model" in post(two, frame(MEASURE | {"device": "cpu"}, b"not onnx"), {})
 
 
 @pytest.mark.slow
