@@ -130,10 +130,10 @@ def measure_latency(
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
     conditions = Conditions.of(device=device, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format, graph=graph,
-                               runtime=runtime)  # fmt: skip
+                               runtime=runtime, cores=cores)  # fmt: skip
     engine = conditions.runtime
     model = fold_batch_norms(model) if fold_batch_norm and isinstance(model, nn.Module) else model
-    with quiet(conditions.device, threads, cores, engine.inline) as timer:
+    with quiet(conditions.device, threads, conditions.cores, engine.inline) as timer:
         net = conditions.prepare(model, input_shape, batch, engine)
         depth, reference = _reference_for(net, conditions, timer)
         turn = _turns(timer, reference, net, between)
@@ -149,7 +149,7 @@ def measure_latency(
         n=ratio.n, rejected=ratio.rejected, attempts=ratio.attempts, relative=ratio.median,
         reference_depth=depth, reference_ms=unit, reference_drift=drift, device=str(conditions.device),
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
-        cores=tuple(cores) if cores is not None else None, memory_format=conditions.memory_format,
+        cores=conditions.cores, memory_format=conditions.memory_format,
         batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
         torch_version=str(torch.__version__), clock_mhz=mhz,
         seconds=time.perf_counter() - start,

@@ -161,8 +161,9 @@ def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, l
         return f"{len(pairs)} runs tell the median to {ratio.half_width:.1%} only (limit {limit:.1%})", WAIT
     if quiet is not None and (speedup := quiet / ratio.reference - 1) > limits.max_speedup:  # all milliseconds would be too many
         return (f"the reference ran {speedup:.0%} faster than its recorded quiet time (limit {limits.max_speedup:.0%}): "
-                "the record, latency_reference.json, was taken on a slower machine",
-                "Delete that file; figures measured before it keep their own unit.")  # fmt: skip
+                "the record was taken on a slower machine",
+                "Delete the record, latency_reference.json, or where none is kept restart what measures (as a server); "
+                "figures measured before keep their own unit.")  # fmt: skip
     return None
 
 

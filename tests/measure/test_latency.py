@@ -71,6 +71,12 @@ def test_the_reference_is_calibrated_once_for_a_record(tmp_path, monkeypatch):
     assert first.reference_ms == second.reference_ms > 0
 
 
+def test_cores_of_two_kinds_have_each_their_own_unit():
+    keys = [Conditions.of(cores=cores).key(1) for cores in (None, [0], [8], [8, 0], [0, 8])]
+    assert len(set(keys)) == 4
+    assert keys[-2] == keys[-1]
+
+
 @pytest.mark.parametrize("conditions", [
     {"dtype": "bfloat16"}, {"memory_format": "contiguous", "batch": 2}, {"fold_batch_norm": True},
 ])  # fmt: skip
