@@ -62,8 +62,8 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     kind = _onnx_type(data)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    if threads > 1:  # its own threads; the calling one flushes already, and would go on after the measurement
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # On its own threads, and on the calling one too: the first session in a process ends the flushing there without this.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         session = ort.InferenceSession(_content(net, data), options, providers=[provider])
     except MeasureError:

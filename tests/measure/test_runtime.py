@@ -1,5 +1,6 @@
 """Engines really run here where they are installed; compiling takes a minute and is for the heavier suite."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -122,6 +123,23 @@ def test_onnx_has_one_fixed_input_and_output(exported):
 def test_what_an_engine_cannot_do_is_told(options, message):
     with pytest.raises(MeasureError, match=message):
         measure_latency(tiny(), SHAPE, runtime="onnxruntime", **options)
+
+
+@ONNX
+def test_denormals_stay_flushed_when_the_first_session_of_a_process_is_made(exported, tmp_path):
+    (tmp_path / "network.onnx").write_bytes(exported)
+    code = f"""
+import torch
+from nas.measure.device import quiet
+from nas.measure.onnx import OnnxModel, onnxruntime_run
+with quiet(torch.device("cpu"), 1, None):
+    model = OnnxModel(open({str(tmp_path / "network.onnx")!r}, "rb").read())
+    onnxruntime_run(model, torch.randn(1, *{SHAPE}), 1, "CPUExecutionProvider")()
+    print((torch.tensor([torch.finfo(torch.float32).tiny]) * 0.5).item())
+print((torch.tensor([torch.finfo(torch.float32).tiny]) * 0.5).item() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.0", "True"]
 
 
 @ONNX
