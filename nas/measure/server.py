@@ -78,9 +78,11 @@ class Desk:
         if self._worker is None or self._worker.poll() is not None:
             self.close()
             words = [sys.executable, "-m", "nas.measure.worker", *["--allow"] * self._allow, self.device]
-            path = os.pathsep.join([str(Path(nas.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+            there = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+            path = os.pathsep.join([str(Path(nas.__file__).parents[1]), *map(os.path.abspath, there)])
+            self._folder = tempfile.TemporaryDirectory(prefix="nas-worker-")  # with nothing in it that a network could name
             self._worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-                                            env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+                                            cwd=self._folder.name, env=os.environ | {"PYTHONPATH": path})  # fmt: skip
         worker, lines = self._worker, list[bytes]()
         exchange = threading.Thread(target=_exchange, args=(worker, frame, lines), daemon=True)
         exchange.start()
@@ -102,6 +104,7 @@ class Desk:
         """End the worker."""
         if self._worker is not None:
             end_process(self._worker)
+            self._folder.cleanup()
             self._worker = None
 
 

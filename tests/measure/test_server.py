@@ -1,5 +1,6 @@
 """A real server with a real worker process on loopback; one for the file, because a worker imports torch and an exporter."""
 
+import ast
 import http.client
 import io
 import json
@@ -160,6 +161,12 @@ def test_a_question_that_names_no_device_is_measured_on_the_first(token, monkeyp
     with serving("cuda:99", "cpu", token=TOKEN) as two:
         assert "no such device" in post(two, frame(MEASURE, b"not onnx"), {})
         assert "not an ONNX model" in post(two, frame(MEASURE | {"device": "cpu"}, b"not onnx"), {})
+
+
+def test_a_worker_stands_in_an_empty_folder_of_its_own(server, token):
+    told = post(server, frame(MEASURE | {"format": "source"}, b"import os; raise RuntimeError([os.getcwd(), *os.listdir()])"), {})
+    (folder,) = ast.literal_eval(told.rpartition(": ")[2])
+    assert Path(folder).name.startswith("nas-worker-")
 
 
 @pytest.mark.slow
