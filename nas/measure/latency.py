@@ -34,6 +34,9 @@ DRIFT_DOUBT, MOST_DOUBT = 0.5, 0.02
 """What slows the reference by 1 % (caches, memory) slows other networks by 0.5 to 1.6 %; what slows it by half or more (a busy
 sibling thread) slows all nearly alike. So half of the drift, and this at most, is added to either side of the interval."""
 
+SLOW_S = 0.1
+"""A run that takes longer is timed once to tell about what it takes."""
+
 LARGE = 2
 """A network that takes this many times the small reference's time is paired with the large one."""
 
@@ -199,8 +202,8 @@ def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
 
 def _seconds(timer: Timer, run: Run) -> float:
     """About what a run takes: the fastest of a few."""
-    timer(run, 2)
-    return max(min(timer(run, 1)[0] for _ in range(5)), 1e-9)
+    roughly, _ = timer(run, 2)
+    return max(min(timer(run, 1)[0] for _ in range(5 if roughly < SLOW_S else 1)), 1e-9)
 
 
 def _calibrate(timer: Timer, reference: Run, between: Between) -> float:

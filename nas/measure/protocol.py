@@ -29,11 +29,11 @@ Where other tenants keep the sibling threads busy, the median of 1.5 s was 20 to
 class Limits:
     """When a measurement has seen enough, and when it is refused.
 
-    ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling
-    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts`` times,
-    and then refused, when more than ``max_rejected`` of the pairs were interrupted, when the reference ran more than
-    ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup`` faster, or when the interval stayed wider
-    than ``max_half_width``.
+    ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling takes at
+    least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``, or as long as ``FEWEST`` pairs last. It is
+    repeated up to ``attempts`` times, and then refused, when more than ``max_rejected`` of the pairs were interrupted, when
+    the reference ran more than ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup`` faster, or
+    when the interval stayed wider than ``max_half_width``.
     """
 
     tolerance: float = 0.02
@@ -131,10 +131,18 @@ def quiet_time(pairs: Sequence[Pair]) -> tuple[float, bool] | None:
     return float(min(median, QUIET_SPREAD * fastest)), bool(median <= QUIET_SPREAD * fastest)
 
 
+FEWEST, FEWEST_S = 12, 60.0
+"""So many pairs are taken for longer than ``Limits.max_s``, but not for longer than these seconds: six independent ones tell an
+interval, and some are lost or tell what their neighbours do."""
+
+
 def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list[Pair]:
-    """Take turns until the interval of the median ratio is narrow enough, or ``limits.max_s`` are over."""
+    """Take turns until the interval of the median ratio is narrow enough, or ``limits.max_s`` are over.
+
+    Where that is less than ``FEWEST`` turns, it goes on to so many, or until ``FEWEST_S`` are over.
+    """
     start, pairs = clock(), list[Pair]()
-    while (spent := clock() - start) < limits.max_s:
+    while (spent := clock() - start) < limits.max_s or (len(pairs) < FEWEST and spent < FEWEST_S):
         pairs.append(turn())
         if len(pairs) % CHECK_EVERY or len(pairs) < limits.min_pairs or spent < limits.min_s:
             continue
@@ -153,7 +161,8 @@ def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, l
     if share > limits.max_rejected:
         return f"{share:.0%} of {len(pairs)} runs were interrupted by other processes (limit {limits.max_rejected:.0%})", WAIT
     if ratio is None:
-        return f"only {len(pairs)} runs fitted into {limits.max_s:g} s, too few for a confidence interval", WAIT
+        return (f"{len(pairs)} runs, {share:.0%} of them interrupted, are too few for a confidence interval",
+                "Wait until the device is quiet, or allow more time: `nas measure ... max_s=180`.")  # fmt: skip
     if quiet is not None and (drift := ratio.reference / quiet - 1) > limits.max_drift:
         return f"the reference ran {drift:.0%} slower than in quiet times (limit {limits.max_drift:.0%})", WAIT
     if ratio.half_width > limits.max_half_width:

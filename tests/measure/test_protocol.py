@@ -100,13 +100,25 @@ def test_sampling_ends_at_the_limit_without_a_result():
     (Machine(disturbed=lambda now: True), "100% of .* runs were interrupted"),
     (Machine(slowdown=lambda now: 3.0), "(19|20).% slower than in quiet times"),
     (Machine(slowdown=lambda now: 0.8), "2[456]% faster than .*slower machine. Delete .*latency_reference.json, or .*restart"),
-    (Machine(net=2000), "only 2 runs fitted into 3 s"),
     (Machine(noise=3.0), "tell the median to"),
 ])  # fmt: skip
 def test_what_cannot_be_believed_is_refused_with_the_reason(machine, reason):
     with pytest.raises(MeasureError, match=rf"refused after 3 attempts: .*{reason}"):
         machine.ratio()
     assert machine.now < 3 * (LIMITS.max_s + LIMITS.warmup_s + 8)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1, 4])
+def test_a_slow_network_has_the_time_that_an_interval_takes(seconds):
+    machine = Machine(net=seconds / QUIET)
+    ratio = machine.ratio()
+    assert (ratio.n, ratio.attempts) == (12, 1)
+    assert machine.now < 60 + 3.2 * seconds
+
+
+def test_a_network_too_slow_for_an_interval_is_told_what_to_allow():
+    with pytest.raises(MeasureError, match=r"[34] runs, 0% of them interrupted, are too few.*max_s="):
+        Machine(net=20 / QUIET).ratio()
 
 
 def test_a_passing_disturbance_costs_an_attempt():
