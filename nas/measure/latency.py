@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import UnionType
 from typing import Any, get_type_hints
@@ -174,28 +174,26 @@ def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
 
     It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
     has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
+    The mean of a burst hides what single runs vary by, so after one of several another run is timed alone.
     """
+    of_reference, of_net = (max(1, min(100, round(BURST_S / _seconds(timer, run)))) for run in (reference, net))
 
-    def burst_of(run: Run) -> Callable[[], Timing]:
-        repeats = max(1, min(100, round(BURST_S / _seconds(timer, run))))
+    def burst(run: Run, repeats: int) -> Timing:
+        run()
+        return timer(run, repeats)
 
-        def burst() -> Timing:
-            run()
-            return timer(run, repeats)
-
-        return burst
-
-    of_reference, of_net = burst_of(reference), burst_of(net)
-    before = of_reference()
+    before = burst(reference, of_reference)
 
     def turn() -> Pair:
         nonlocal before
         between()
-        seconds, interrupted = of_net()
-        after = of_reference()
-        around = [took for took, hit in (before, after) if not hit]
+        took = burst(net, of_net)
+        single = timer(net, 1) if of_net > 1 else took
+        after = burst(reference, of_reference)
+        around = [seconds for seconds, hit in (before, after) if not hit]
         before = after
-        return Pair(sum(around) / len(around) if around else after[0], seconds, interrupted or not around)
+        return Pair(sum(around) / len(around) if around else after[0], took[0], single[0],
+                    took[1] or single[1] or not around)  # fmt: skip
 
     return turn
 

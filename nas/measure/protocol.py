@@ -51,11 +51,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One turn: seconds of a run of the reference, around that of the network, and of the network; ``disturbed`` when either was
-    interrupted."""
+    """One turn: seconds of a run of the reference, around that of the network, and of the network, the mean of several where
+    those are short; of a ``single`` one of these; ``disturbed`` when any was interrupted."""
 
     reference: float
     net: float
+    single: float
     disturbed: bool = False
 
 
@@ -63,7 +64,7 @@ class Pair:
 class Ratio:
     """Time of the network over time of the reference, from ``n`` pairs beside those ``rejected``.
 
-    ``iqr`` and ``p95`` are of single pairs, ``reference`` is the median seconds of the reference, ``low`` and ``high`` bound
+    ``iqr`` and ``p95`` are of single runs, ``reference`` is the median seconds of the reference, ``low`` and ``high`` bound
     the median.
     """
 
@@ -113,8 +114,8 @@ def summarise(pairs: Sequence[Pair], confidence: float) -> Ratio | None:
     low, high = median_interval(ratios, confidence)
     if not np.isfinite(low):
         return None
-    lower, median, upper, p95 = np.quantile(ratios, [0.25, 0.5, 0.75, 0.95])
-    return Ratio(median=float(median), low=low, high=high, iqr=float(upper - lower), p95=float(p95),
+    lower, upper, p95 = np.quantile([pair.single / pair.reference for pair in whole], [0.25, 0.75, 0.95])
+    return Ratio(median=float(np.median(ratios)), low=low, high=high, iqr=float(upper - lower), p95=float(p95),
                  reference=float(np.median([pair.reference for pair in whole])), n=len(whole),
                  rejected=len(pairs) - len(whole))  # fmt: skip
 

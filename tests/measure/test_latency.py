@@ -1,6 +1,7 @@
 """Real measurements, tiny ones; no time is asserted, only what is bigger."""
 
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from nas.measure import latency as room
 from nas.measure.conditions import Conditions
 from nas.measure.device import quiet
 from nas.measure.latency import measure_latency
-from nas.measure.protocol import Limits
+from nas.measure.protocol import Limits, summarise
 from nas.measure.reference import REFERENCE_SHAPE, Anchors, reference_net
 
 # The machine that runs the tests may be busy: these limits accept what a real measurement would refuse.
@@ -62,6 +63,20 @@ def test_a_network_is_paired_with_the_reference_that_takes_about_its_time():
     with quiet(conditions.device, 1, None) as timer:
         nets = [conditions.prepare(reference_net(depth), REFERENCE_SHAPE, 1, conditions.runtime) for depth in (1, 4, 12)]
         assert [room._reference_for(net, conditions, timer)[0] for net in nets] == [1, 4, 4]
+
+
+def test_the_spread_is_of_single_runs_though_short_ones_are_timed_several_at_once():
+    """Every tenth run of 20 µs takes ten times as long, which bursts of 50 all tell as 38 µs."""
+    runs = count()
+
+    def timer(run, repeats):
+        return sum(run() for _ in range(repeats)) / repeats, False
+
+    turn = room._turns(timer, lambda: 1e-3, lambda: 2e-5 if next(runs) % 10 else 2e-4, bool)
+    ratio = summarise([turn() for _ in range(200)], 0.95)
+    assert ratio.median == pytest.approx(0.038, rel=0.01)
+    assert ratio.p95 == pytest.approx(0.2)
+    assert ratio.iqr < 0.01
 
 
 def test_the_reference_is_calibrated_once_for_a_record(tmp_path, monkeypatch):

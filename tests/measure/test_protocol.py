@@ -29,7 +29,7 @@ class Machine:
         net = QUIET * self.net * self.slowdown(self.now) * self.rng.lognormal(0, self.noise) * (5 if hit else 1)
         self.now += reference + net
         self.times.append(net)
-        return Pair(reference, net, hit)
+        return Pair(reference, net, net, hit)
 
     def ratio(self, limits: Limits = LIMITS):
         return measure_ratio(self.turn, limits, QUIET, self.clock)
@@ -63,7 +63,7 @@ def test_interrupted_runs_are_thrown_away():
 def test_load_that_hits_some_of_the_runs_harder_does_not_count():
     rng = np.random.default_rng(2)
     slowdown = np.where(rng.random(400) < 0.3, 1.4, 1) * rng.normal(1, 0.005, 400)
-    pairs = [Pair(QUIET * s, 2 * QUIET * s**1.5) for s in slowdown]
+    pairs = [Pair(QUIET * s, 2 * QUIET * s**1.5, 2 * QUIET) for s in slowdown]
     ratio = summarise(pairs, 0.95)
     assert ratio is not None
     assert ratio.median == pytest.approx(2, rel=0.01)
@@ -156,7 +156,7 @@ def test_the_quiet_time_is_found_beside_others():
     seconds, calm = quiet_time([machine.turn() for _ in range(400)])
     assert seconds == pytest.approx(QUIET, rel=0.03)
     assert not calm
-    assert quiet_time([Pair(1.0, 1.0, True)]) is None
+    assert quiet_time([Pair(1.0, 1.0, 1.0, True)]) is None
 
 
 def test_the_quiet_time_of_a_quiet_machine_is_the_median():
