@@ -122,7 +122,7 @@ def _text(document: dict[str, Any], latency: Latency) -> str:
     elsewhere = f"{document['target']}: " * is_remote(document["target"])
     shape = "x".join(map(str, latency.input_shape))
     half = (latency.high_ms - latency.low_ms) / 2
-    layout = f"{latency.memory_format}{', batch norms folded' * latency.batch_norm_folded}{', CUDA graph' * latency.graph}"
+    layout = f"{latency.memory_format}{', batch norms folded' * bool(latency.batch_norm_folded)}{', CUDA graph' * latency.graph}"
     cores = f" on core{'s' * (len(latency.cores) > 1)} {','.join(map(str, latency.cores))}" if latency.cores else ""
     clock = f" at {latency.clock_mhz:.0f} MHz" if latency.clock_mhz else ""
     drift = f"{abs(latency.reference_drift):.1%} {'slower' if latency.reference_drift >= 0 else 'faster'}"

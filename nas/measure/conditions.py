@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     graph: bool
     runtime: str
     cores: Sequence[int] | None
+    weights: str | None
 
 
 def find_dtype(name: str) -> torch.dtype:

@@ -18,7 +18,7 @@ from torch import nn
 
 from nas.errors import MeasureError
 from nas.measure.conditions import Conditions, Model
-from nas.measure.device import Run, Timer, Timing, clock_mhz, device_name, quiet
+from nas.measure.device import Run, Timer, Timing, clock_mhz, device_name, flushing, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Between, Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
 from nas.measure.reference import DEPTHS, Anchors
@@ -52,6 +52,8 @@ class Latency:
     median ratio to the reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes
     ``reference_ms`` in quiet times, and ``median_ms`` is their product. During this measurement the reference ran
     ``reference_drift`` (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
+    ``weights`` are "random" or "trained" where who measured said so. None for ``denormals_flushed`` where nothing tells (on
+    CUDA, by an engine with threads of its own), for ``batch_norm_folded`` where the engine folds as it likes.
     """
 
     median_ms: float
@@ -75,7 +77,9 @@ class Latency:
     threads: int
     cores: tuple[int, ...] | None
     memory_format: str
-    batch_norm_folded: bool
+    weights: str | None
+    denormals_flushed: bool | None
+    batch_norm_folded: bool | None
     runtime: str
     runtime_version: str
     graph: bool
@@ -116,19 +120,19 @@ def _fits(value: object, kind: Any) -> bool:
 def measure_latency(
     model: Model, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
     dtype: str = "float32", memory_format: str | None = None, fold_batch_norm: bool = False, graph: bool = False,
-    runtime: str = "eager", cores: Sequence[int] | None = None, limits: Limits | None = None, anchors: Anchors | None = None,
-    between: Between = bool,
+    runtime: str = "eager", cores: Sequence[int] | None = None, weights: str | None = None, limits: Limits | None = None,
+    anchors: Anchors | None = None, between: Between = bool,
 ) -> Latency:  # fmt: skip
     """Measure a forward pass of ``model``, the network as it will be deployed, for ``batch`` inputs: (C, H, W) or less.
 
-    A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or
-    on CUDA by replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch
-    runs the network, unless said otherwise, and ``contiguous`` in engines that take ONNX;
-    ``fold_batch_norm`` folds batch norms into the convolutions before them (of a file it says that they
-    were). ``cores`` pins the thread. Measurements that are to be compared share ``anchors``; the default is one record
-    per process. ``between`` may end it early, see :data:`nas.measure.protocol.Between`. Take ``device_lock`` around the
-    call when others may measure. Raises MeasureError when the conditions do not exist here, when the network does not run,
-    or when the timings are not to be believed.
+    A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or on CUDA by
+    replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch runs the network,
+    unless said otherwise, and ``contiguous`` in engines that take ONNX; ``fold_batch_norm`` folds batch norms into the
+    convolutions before them (of a file it says that they were). ``cores`` pins the thread; ``weights`` ("random", "trained") is
+    noted. Measurements that are to be compared share ``anchors``; the default is one record per process. ``between`` may end it
+    early, see :data:`nas.measure.protocol.Between`. Take ``device_lock`` around the call when others may measure. Raises
+    MeasureError when the conditions do not exist here, when the network does not run, or when the timings are not to be
+    believed.
     """
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
@@ -144,6 +148,8 @@ def measure_latency(
             anchor = anchors.record(conditions.key(depth), _calibrate(timer, reference, between))
         ratio = measure_ratio(turn, limits, anchor)
         mhz = clock_mhz(conditions.device)
+        tells = conditions.device.type == "cpu" and engine.inline
+        flushed = flushing(threads if engine.in_torch else 1) if tells else None
     unit, drift = anchor * 1000, ratio.reference / anchor - 1
     doubt = min(DRIFT_DOUBT * abs(drift), MOST_DOUBT) * ratio.median
     return Latency(
@@ -153,7 +159,9 @@ def measure_latency(
         reference_depth=depth, reference_ms=unit, reference_drift=drift, device=str(conditions.device),
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
         cores=conditions.cores, memory_format=conditions.memory_format,
-        batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
+        weights=weights, denormals_flushed=flushed,
+        batch_norm_folded=fold_batch_norm or (False if engine.in_torch else None), runtime=runtime,
+        runtime_version=engine.version(), graph=graph,
         torch_version=str(torch.__version__), clock_mhz=mhz,
         seconds=time.perf_counter() - start,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import IO, Any
 import nas.errors
 from nas.errors import MeasureError, NasError
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows whenever an older side would misunderstand."""
 
 HEAD_BYTES, CHUNK = 1 << 16, 1 << 20

@@ -37,6 +37,9 @@ MOST_ELEMENTS, MOST_BYTES = 1 << 28, 2 << 30
 
 _MOST = {"max_s": 60.0, "warmup_s": 30.0, "min_s": 30.0, "min_pairs": 10_000, "attempts": 10}
 
+_OR_NONE = {"cores": list, "memory_format": str, "weights": str}
+"""Conditions that may be left open, and what they are else."""
+
 
 def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool, device: str = "cpu") -> None:
     """Answer until the questions end, of ``device`` where a question names none.
@@ -130,8 +133,7 @@ def _options(words: object) -> Options:
     for name, value in given.items():
         if name not in kinds:
             raise UsageError("unknown condition", got=name, expected=", ".join(kinds), hint=nearest(name, kinds))
-        plain = {"cores": list, "memory_format": str}.get(name, kinds[name])
-        if not (type(value) is plain or (value is None and name in {"cores", "memory_format"})):
+        if not (type(value) is _OR_NONE.get(name, kinds[name]) or (value is None and name in _OR_NONE)):
             raise UsageError(f"{name} has an impossible value", got=str(value))
         if type(value) is list and not all(type(core) is int for core in value):
             raise UsageError("cores are numbers", got=str(value))

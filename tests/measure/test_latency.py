@@ -46,6 +46,7 @@ def test_a_number_travels_with_its_conditions(anchors):
     assert result.n >= 6
     assert (result.device, result.dtype, result.batch, result.threads) == ("cpu", "float32", 1, 1)
     assert (result.runtime, result.graph, result.memory_format) == ("eager", False, "channels_last")
+    assert (result.weights, result.denormals_flushed, result.batch_norm_folded) == (None, True, False)
     assert (result.torch_version, result.input_shape) == (torch.__version__, (3, 16, 16))
     assert json.loads(json.dumps(result.to_mapping())) == result.to_mapping()
     assert model.training
@@ -93,7 +94,7 @@ def test_cores_of_two_kinds_have_each_their_own_unit():
 
 
 @pytest.mark.parametrize("conditions", [
-    {"dtype": "bfloat16"}, {"memory_format": "contiguous", "batch": 2}, {"fold_batch_norm": True},
+    {"dtype": "bfloat16"}, {"weights": "trained"}, {"memory_format": "contiguous", "batch": 2}, {"fold_batch_norm": True},
 ])  # fmt: skip
 def test_conditions_are_as_asked(conditions, anchors):
     mapping = measure_latency(conv_net(), (3, 8, 8), limits=LENIENT, anchors=anchors, **conditions).to_mapping()

@@ -92,6 +92,8 @@ def test_a_measurement_says_what_ran_it(name, quick):
     assert (result.runtime, result.runtime_version) == (name, RUNTIMES[name].version())
     assert result.memory_format == ("channels_last" if name in {"eager", "compile"} else "contiguous")
     assert 0 < result.low_ms <= result.median_ms
+    assert result.batch_norm_folded is (False if RUNTIMES[name].in_torch else None)
+    assert result.denormals_flushed is (True if RUNTIMES[name].inline else None)
 
 
 @ONNX

@@ -86,7 +86,7 @@ def test_a_server_measures_an_exported_network_as_this_machine_would(server, tok
 
 def test_sources_are_measured_by_torch_where_they_are_allowed(server, token):
     latency = measure_at(server.url, graph(), limits=LENIENT)
-    assert (latency.runtime, latency.memory_format) == ("eager", "channels_last")
+    assert (latency.runtime, latency.memory_format, latency.weights) == ("eager", "channels_last", "random")
     assert latency.median_ms == pytest.approx(latency.relative * latency.reference_ms)
 
 

@@ -37,6 +37,7 @@ def quick(tmp_path, monkeypatch):
 def test_graphs_and_modules_are_measured_here(network):
     latency = measure_at("cpu", network, (3, 8, 8), limits=LENIENT, batch=2)
     assert (latency.device, latency.batch, latency.input_shape) == ("cpu", 2, (3, 8, 8))
+    assert latency.weights == ("random" if network is GRAPH else None)
 
 
 def test_the_device_is_waited_for_and_then_told():
