@@ -35,8 +35,10 @@ class OnnxModel:
 def to_onnx(net: nn.Module, data: Tensor) -> bytes:
     """The module as an ONNX model with one input ``x`` of this fixed shape and one output ``y``.
 
-    Raises MeasureError when the exporter is not installed, UnsupportedError when it cannot take the module.
+    Raises MeasureError for a type that engines do not take and when the exporter is not installed, UnsupportedError when it
+    cannot take the module.
     """
+    onnx_type(data.dtype)
     for package in ("onnx", "onnxscript"):
         optional(package, "pip install 'nas[onnx]'")
     try:
@@ -59,7 +61,7 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     if provider not in ort.get_available_providers():
         raise MeasureError(f"ONNX Runtime has no {provider} here", expected=" or ".join(ort.get_available_providers()),
                            hint=f"Install it: {_INSTALL[provider]}")  # fmt: skip
-    kind = _onnx_type(data)
+    kind = onnx_type(data.dtype)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     # On its own threads, and on the calling one too: the first session in a process ends the flushing there without this.
@@ -102,7 +104,7 @@ def openvino_run(net: nn.Module | OnnxModel, data: Tensor, threads: int) -> Run:
     openvino = optional("openvino", "pip install 'nas[openvino]'")
     if data.device.type != "cpu":
         raise MeasureError("OpenVINO is measured on the CPU only", got=f"target={data.device}", hint="Write target=cpu.")
-    _onnx_type(data)
+    onnx_type(data.dtype)
     precision = "f16" if data.dtype is torch.float16 else "f32"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
                 "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": precision}  # fmt: skip
@@ -132,11 +134,12 @@ def optional(package: str, install: str) -> Any:
         raise MeasureError(f"this needs the package {package}, which is not installed", hint=f"Install it: {install}") from None
 
 
-def _onnx_type(data: Tensor) -> int:
-    if data.dtype not in ONNX_TYPES:
-        word = str(data.dtype).removeprefix("torch.")
+def onnx_type(dtype: torch.dtype) -> int:
+    """ONNX's number of the type. Raises MeasureError for one that not every engine computes in."""
+    if dtype not in ONNX_TYPES:
+        word = str(dtype).removeprefix("torch.")
         raise MeasureError("engines that take ONNX are measured in float32 or float16", got=f"dtype={word}")
-    return ONNX_TYPES[data.dtype]
+    return ONNX_TYPES[dtype]
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from nas.errors import MeasureError, UnsupportedError
-from nas.measure.onnx import ONNX_TYPES, OnnxModel, optional
+from nas.measure.conditions import find_dtype
+from nas.measure.onnx import OnnxModel, onnx_type, optional
 
 OWN_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -29,8 +28,7 @@ def received_onnx(content: bytes, shape: tuple[int, ...], dtype: str) -> OnnxMod
             raise UnsupportedError("only ONNX's own operations are taken", got=f"{part.domain}.{part.op_type}")
         if isinstance(part, onnx.TensorProto) and (part.external_data or part.data_location):
             raise MeasureError("tensors in other files are not taken", expected="an ONNX model that holds its weights")
-    kind = ONNX_TYPES.get(getattr(torch, dtype, torch.float32))
-    found, expected = [_signature(value) for value in model.graph.input], [("x", list(shape), kind)]
+    found, expected = [_signature(value) for value in model.graph.input], [("x", list(shape), onnx_type(find_dtype(dtype)))]
     outputs = [value.name for value in model.graph.output]
     if found != expected or outputs != ["y"]:
         raise MeasureError("the ONNX model has another input or output", expected=f"{expected} and ['y'] (name, shape, type)",

@@ -30,7 +30,7 @@ from nas.measure.protocol import Limits
 from nas.measure.received import received_onnx
 from nas.measure.reference import Anchors
 from nas.measure.runtime import RUNTIMES
-from nas.measure.wire import PROTOCOL, error_words, read_body, read_head, write_frame
+from nas.measure.wire import PROTOCOL, error_words, read_body, read_head, wait_of, write_frame
 
 MOST_ELEMENTS, MOST_BYTES = 1 << 28, 2 << 30
 """Of an input, and of a network (protobuf ends at 2 GB)."""
@@ -93,7 +93,7 @@ def _measure(head: Mapping[str, Any], body: bytes, allow: bool) -> dict[str, Any
         raise MeasureError("the two sides speak different protocols", expected=f"protocol {PROTOCOL}", got=head.get("protocol"),
                            hint="Install the same version of nas on both.")  # fmt: skip
     device, options, shape = find_device(_word(head, "device", "cpu")), _options(head.get("options")), _shape(head)
-    limits, wait_s, anchors = _limits(head.get("limits")), min(_seconds(head.get("wait_s", 60.0)), 3600.0), Anchors()
+    limits, wait_s, anchors = _limits(head.get("limits")), wait_of(head), Anchors()
     for key, seconds in _mapping(head.get("reference")).items():
         if not isinstance(seconds, float) or not 0 < seconds < 1e3:
             raise MeasureError("the reference's quiet time is a number of seconds", got=str(seconds))
@@ -169,12 +169,6 @@ def _word(head: Mapping[str, Any], name: str, default: str) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{name} is a word", got=str(value)[:80])
     return value
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or not value >= 0:
-        raise UsageError("wait_s is a number of seconds", got=str(value)[:80])
-    return float(value)
 
 
 def serve_stdio(*, allow: bool, device: str = "cpu") -> None:

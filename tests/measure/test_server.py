@@ -135,6 +135,10 @@ MEASURE = {"ask": "measure", "protocol": PROTOCOL, "shape": [3, 8, 8], "options"
     (frame(MEASURE), {"Content-Type": "text/plain"}, "this is a measuring server"),
     (frame(MEASURE | {"device": "tpu"}), {}, "does not measure there"),
     (frame(MEASURE | {"device": 3}), {}, "does not measure there"),
+    (frame(MEASURE | {"device": []}), {}, "does not measure there"),
+    (b'{"size":0,"a":' + b"[" * 60_000 + b"\n", {}, "not a question"),
+    (frame(MEASURE), {"Content-Length": "9" * 5000}, "too large for this server"),
+    (frame(MEASURE | {"options": {"dtype": "bfloat16"}}), {}, "float32 or float16"),
     (frame(MEASURE | {"protocol": 0}), {}, "different protocols"),
     (frame(MEASURE | {"format": "pickle"}), {}, "other formats"),
     (frame(MEASURE, b"not onnx"), {}, "not an ONNX model"),
@@ -194,6 +198,17 @@ def test_a_client_that_goes_gives_its_turn_up(server, token):
     gone.close()
     behind.join(60)
     assert answers[0].median_ms > 0
+
+
+def test_a_worker_has_the_time_that_its_question_may_wait_for_the_device():
+    desk = Desk("cpu", allow=False, most_waiting=1, seconds=0)
+    try:
+        assert b"device_name" in desk.answer({"wait_s": 60}, io.BytesIO(frame({"ask": "hello"})), lambda: False)
+        desk.close()
+        with pytest.raises(MeasureError, match=r"took too long; expected within 0\.1 s"):
+            desk.answer({"wait_s": 0.1}, io.BytesIO(frame({"ask": "hello"})), lambda: False)
+    finally:
+        desk.close()
 
 
 def test_a_full_queue_is_told():

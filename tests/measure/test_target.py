@@ -104,6 +104,11 @@ def test_a_graph_travels_as_the_source_that_is_exported():
     assert b"def build(" in body
 
 
+def test_a_type_that_no_engine_takes_is_told_before_anything_travels():
+    with pytest.raises(MeasureError, match=r"float32 or float16.*bfloat16"):
+        exported(GRAPH, (3, 8, 8), {"runtime": "onnxruntime", "dtype": "bfloat16"})
+
+
 def test_another_unit_is_the_same_measurement():
     latency = measure_at("cpu", GRAPH, limits=LENIENT, anchors=Anchors())
     other = latency.in_unit(2 * latency.reference_ms)
