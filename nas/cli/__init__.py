@@ -104,7 +104,7 @@ VERBS = {
                   "target": "cpu, cuda or cuda:N, http://HOST:PORT (nas measure-server), or ssh://USER@HOST (default cpu)",
                   "trial": "of a run: best, or a trial's number (default best)",
                   "tolerance": "half-width of the median's interval that is enough (default 2%)",
-                  "max_s": "seconds to sample at most, per attempt (default 3)",
+                  "max_s": "seconds to sample at most, per attempt (default 3; slow networks up to 60)",
                   "wait": "seconds to wait while another measurement has the device (default 60)",
                   "reference": "a folder for the reference's quiet time: figures of commands that share it compare exactly",
                   **PLUGINS},

@@ -54,7 +54,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     def measure(module: nn.Module, shape: Shape, limits: Limits = LIMITS) -> Latency:
         with device_lock(lock_name(find_device(options["device"]))):
-            return measure_latency(module, shape, **options, limits=limits, anchors=anchors)
+            return measure_latency(module, shape, **options, weights="random", limits=limits, anchors=anchors)
 
     known, errors = len(table.entries), _fill(table, _missing(table, samples, networks), measure, options["batch"])
     fresh = list(islice(samples, max(FRESH, checks)))

@@ -11,12 +11,10 @@ from nas.cli.show import size_of
 from nas.errors import NasError, UsageError, nearest
 from nas.measure.conditions import DTYPES
 from nas.measure.latency import Latency
-from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
-from nas.measure.metrics import throughput
+from nas.measure.metrics import memory_of, throughput
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
 from nas.measure.target import is_remote, measure_at
-from nas.net.build import build
 from nas.net.graph import Graph
 from nas.net.lower import lower
 from nas.report.text import megabytes
@@ -34,25 +32,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     target = options.pop("device")
     latency = measure_at(target, graph, **options, limits=limits, wait_s=wait,
                          anchors=Anchors(reference) if reference is not None else None)  # fmt: skip
-    memory = _memory(target, graph, latency)
+    memory = memory_of(target, graph, dtype=latency.dtype, batch=latency.batch, wait_s=wait)
     document: dict[str, Any] = {
         "name": name, "target": target, "latency": latency.to_mapping(), "throughput_per_s": throughput(latency),
-        "memory": memory, "num_params": graph.num_params, "macs": graph.macs,
+        "memory": memory._asdict(), "num_params": graph.num_params, "macs": graph.macs,
     }  # fmt: skip
     if not arguments.json:
         print(_text(document, latency))
     return document
-
-
-def _memory(target: str, graph: Graph, latency: Latency) -> dict[str, int | None]:
-    dtype, batch, network = DTYPES[latency.dtype], latency.batch, build(graph)
-    peak = None
-    if latency.device != "cpu" and not is_remote(target):
-        peak = peak_bytes(network, latency.input_shape, device=latency.device, batch=batch, dtype=dtype)
-    return {
-        "weight_bytes": weight_bytes(network, dtype), "activation_bytes": activation_bytes(graph, batch, dtype),
-        "peak_bytes": peak,
-    }  # fmt: skip
 
 
 def _network(arguments: Arguments) -> tuple[str, Graph]:
@@ -122,7 +109,7 @@ def _text(document: dict[str, Any], latency: Latency) -> str:
     elsewhere = f"{document['target']}: " * is_remote(document["target"])
     shape = "x".join(map(str, latency.input_shape))
     half = (latency.high_ms - latency.low_ms) / 2
-    layout = f"{latency.memory_format}{', batch norms folded' * latency.batch_norm_folded}{', CUDA graph' * latency.graph}"
+    layout = f"{latency.memory_format}{', batch norms folded' * bool(latency.batch_norm_folded)}{', CUDA graph' * latency.graph}"
     cores = f" on core{'s' * (len(latency.cores) > 1)} {','.join(map(str, latency.cores))}" if latency.cores else ""
     clock = f" at {latency.clock_mhz:.0f} MHz" if latency.clock_mhz else ""
     drift = f"{abs(latency.reference_drift):.1%} {'slower' if latency.reference_drift >= 0 else 'faster'}"

@@ -51,26 +51,30 @@ def further(formats: Sequence[str]) -> bool:
     return not {"onnx", "pt2"}.isdisjoint(formats)
 
 
-def measure_formats(graph: Graph, network: nn.Module, folder: Path, formats: Sequence[str], how: Measuring
-                    ) -> dict[str, Latency | str]:  # fmt: skip
-    """The latency of the source (``py``) and of the further formats in ``folder``; a text is why a measurement was refused."""
-    return dict(_measured(graph, network, folder, formats, how))
+def measure_formats(graph: Graph, network: nn.Module, folder: Path, formats: Sequence[str], how: Measuring,
+                    weights: str) -> dict[str, Latency | str]:  # fmt: skip
+    """The latency of the source (``py``) and of the further formats in ``folder``; a text is why a measurement was refused.
+
+    ``weights``: "random" or "trained".
+    """
+    return dict(_measured(graph, network, folder, formats, how, weights))
 
 
-def _measured(graph: Graph, network: nn.Module, folder: Path, formats: Sequence[str], how: Measuring
-              ) -> Iterator[tuple[str, Latency | str]]:  # fmt: skip
+def _measured(graph: Graph, network: nn.Module, folder: Path, formats: Sequence[str], how: Measuring,
+              weights: str) -> Iterator[tuple[str, Latency | str]]:  # fmt: skip
     shape = graph.inputs[0][1]
     device = how.target if how.target.partition(":")[0] in {"cpu", "cuda"} else "cpu"
 
     def source() -> Latency:
         return measure_at(how.target, graph if is_remote(how.target) else network, shape, batch=how.batch, threads=1,
-                          runtime=how.runtime, limits=how.limits, anchors=how.anchors, wait_s=how.wait_s)  # fmt: skip
+                          runtime=how.runtime, weights=weights, limits=how.limits, anchors=how.anchors,
+                          wait_s=how.wait_s)  # fmt: skip
 
     def onnx() -> Latency:
-        return _of_file(OnnxModel((folder / "network.onnx").read_bytes()), shape, device, "onnxruntime", how)
+        return _of_file(OnnxModel((folder / "network.onnx").read_bytes()), shape, device, "onnxruntime", how, weights)
 
     def pt2() -> Latency:
-        return _of_file(Program(folder / "network.pt2"), shape, device, "eager", how)
+        return _of_file(Program(folder / "network.pt2"), shape, device, "eager", how, weights)
 
     for name, measure in (("py", source), ("onnx", onnx), ("pt2", pt2)):
         if name == "py" or name in formats:
@@ -85,10 +89,11 @@ def _figure(measure: Callable[[], Latency]) -> Latency | str:
         return str(error)
 
 
-def _of_file(model: OnnxModel | nn.Module, shape: Shape, device: str, runtime: str, how: Measuring) -> Latency:
+def _of_file(model: OnnxModel | nn.Module, shape: Shape, device: str, runtime: str, how: Measuring,
+             weights: str) -> Latency:  # fmt: skip
     with device_lock(lock_name(find_device(device)), timeout_s=how.wait_s):
         return measure_latency(model, shape, device=device, batch=how.batch, runtime=runtime, memory_format="contiguous",
-                               limits=how.limits, anchors=how.anchors)  # fmt: skip
+                               weights=weights, limits=how.limits, anchors=how.anchors)  # fmt: skip
 
 
 class Program(nn.Module):

@@ -81,7 +81,8 @@ class Writing:
 
     def measure(self, how: Measuring) -> dict[str, Latency | str]:
         """Measure every format that was written, and tell it in the source's head."""
-        found = measure_formats(self.graph, self.network, self.made, self.formats, how)
+        found = measure_formats(self.graph, self.network, self.made, self.formats, how,
+                                weights="trained" if self.trained else "random")  # fmt: skip
         self._source(with_latencies(self.head, found))
         return found
 

@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     graph: bool
     runtime: str
     cores: Sequence[int] | None
+    weights: str | None
 
 
 def find_dtype(name: str) -> torch.dtype:
@@ -55,10 +56,12 @@ class Conditions:
     memory_format: str
     graph: bool
     runtime: Runtime
+    cores: tuple[int, ...] | None
 
     @classmethod
     def of(cls, *, device: str = "cpu", batch: int = 1, threads: int = 1, dtype: str = "float32", graph: bool = False,
-           memory_format: str | None = None, runtime: str = "eager", **others: object) -> Conditions:  # fmt: skip
+           memory_format: str | None = None, runtime: str = "eager", cores: Sequence[int] | None = None,
+           **others: object) -> Conditions:  # fmt: skip
         """From plain words; ``others`` do not change how it is run. Raises MeasureError for what is not there."""
         engine = find_runtime(runtime)
         memory_format = _format(engine, memory_format)
@@ -74,12 +77,13 @@ class Conditions:
         if graph and engine.name != "eager":
             raise MeasureError("graph replay is for the eager network", got=f"runtime={engine.name}")
         return cls(device=found, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format, graph=graph,
-                   runtime=engine)  # fmt: skip
+                   runtime=engine, cores=None if cores is None else tuple(cores))  # fmt: skip
 
     def key(self, depth: int) -> str:
-        """What the quiet time of the reference of that depth depends on."""
+        """What the quiet time of the reference of that depth depends on; cores of one processor may be of two kinds."""
         engine = [] if self.runtime.in_torch else [f"{self.runtime.name} {self.runtime.version()}"]
-        words = (device_name(self.device), f"{self.threads} threads", self.dtype, self.memory_format,
+        pinned = [] if self.cores is None else [f"cores {' '.join(map(str, sorted(self.cores)))}"]
+        words = (device_name(self.device), f"{self.threads} threads", *pinned, self.dtype, self.memory_format,
                  "graph" if self.graph else "eager", f"torch {torch.__version__}", *engine, f"depth {depth}")  # fmt: skip
         return ", ".join(words)
 

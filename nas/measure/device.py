@@ -27,6 +27,9 @@ maker, so that two generations look alike."""
 
 _HEAP_BLOCK = 31 << 20
 
+_SHARE = 1 << 15
+"""Elements for which torch takes another thread."""
+
 
 def find_device(name: str) -> torch.device:
     """The torch device of that name. Raises MeasureError, saying what there is, when this machine has none such."""
@@ -179,7 +182,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    before = _flushing()
+    before = flushing()
     torch.set_flush_denormal(True)
     try:
         yield
@@ -187,10 +190,13 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _flushing() -> bool:
-    """Whether denormal results become zero now; torch has no getter."""
-    smallest = torch.tensor([torch.finfo(torch.float32).tiny])
-    return bool((smallest * 0.5 == 0).item())
+def flushing(threads: int = 1) -> bool:
+    """Whether denormal results become zero now, on so many of torch's threads; torch has no getter.
+
+    Its setting is the calling thread's, which others inherit when they are started.
+    """
+    smallest = torch.full(((threads - 1) * _SHARE + 1,), torch.finfo(torch.float32).tiny)
+    return bool((smallest * 0.5 == 0).all().item())
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def measure_energy(model: Model, shape: tuple[int, ...], *, device: str = "cpu",
     conditions = Conditions.of(device=device, **options)
     if options.get("fold_batch_norm") and isinstance(model, nn.Module):
         model = fold_batch_norms(model)
-    with quiet(conditions.device, conditions.threads, options.get("cores"), conditions.runtime.inline) as timer:
+    with quiet(conditions.device, conditions.threads, conditions.cores, conditions.runtime.inline) as timer:
         run = conditions.prepare(model, shape, conditions.batch, conditions.runtime)
         repeats = max(1, round(0.05 / timer(run, 3)[0]))
         runs, start, before = 0, time.perf_counter(), counter()

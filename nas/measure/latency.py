@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import UnionType
 from typing import Any, get_type_hints
@@ -18,7 +18,7 @@ from torch import nn
 
 from nas.errors import MeasureError
 from nas.measure.conditions import Conditions, Model
-from nas.measure.device import Run, Timer, Timing, clock_mhz, device_name, quiet
+from nas.measure.device import Run, Timer, Timing, clock_mhz, device_name, flushing, quiet
 from nas.measure.fold import fold_batch_norms
 from nas.measure.protocol import Between, Limits, Pair, Turn, measure_ratio, quiet_time, sample, warm_up
 from nas.measure.reference import DEPTHS, Anchors
@@ -33,6 +33,9 @@ of foreign load last up to seconds."""
 DRIFT_DOUBT, MOST_DOUBT = 0.5, 0.02
 """What slows the reference by 1 % (caches, memory) slows other networks by 0.5 to 1.6 %; what slows it by half or more (a busy
 sibling thread) slows all nearly alike. So half of the drift, and this at most, is added to either side of the interval."""
+
+SLOW_S = 0.1
+"""A run that takes longer is timed once to tell about what it takes."""
 
 LARGE = 2
 """A network that takes this many times the small reference's time is paired with the large one."""
@@ -49,6 +52,8 @@ class Latency:
     median ratio to the reference network of ``reference_depth`` (run by the same engine, where that takes ONNX), which takes
     ``reference_ms`` in quiet times, and ``median_ms`` is their product. During this measurement the reference ran
     ``reference_drift`` (relative) slower than that. ``n`` pairs of runs count, ``rejected`` were interrupted.
+    ``weights`` are "random" or "trained" where who measured said so. None for ``denormals_flushed`` where nothing tells (on
+    CUDA, by an engine with threads of its own), for ``batch_norm_folded`` where the engine folds as it likes.
     """
 
     median_ms: float
@@ -72,7 +77,9 @@ class Latency:
     threads: int
     cores: tuple[int, ...] | None
     memory_format: str
-    batch_norm_folded: bool
+    weights: str | None
+    denormals_flushed: bool | None
+    batch_norm_folded: bool | None
     runtime: str
     runtime_version: str
     graph: bool
@@ -113,27 +120,27 @@ def _fits(value: object, kind: Any) -> bool:
 def measure_latency(
     model: Model, input_shape: tuple[int, ...], *, device: str = "cpu", batch: int = 1, threads: int = 1,
     dtype: str = "float32", memory_format: str | None = None, fold_batch_norm: bool = False, graph: bool = False,
-    runtime: str = "eager", cores: Sequence[int] | None = None, limits: Limits | None = None, anchors: Anchors | None = None,
-    between: Between = bool,
+    runtime: str = "eager", cores: Sequence[int] | None = None, weights: str | None = None, limits: Limits | None = None,
+    anchors: Anchors | None = None, between: Between = bool,
 ) -> Latency:  # fmt: skip
     """Measure a forward pass of ``model``, the network as it will be deployed, for ``batch`` inputs: (C, H, W) or less.
 
-    A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or
-    on CUDA by replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch
-    runs the network, unless said otherwise, and ``contiguous`` in engines that take ONNX;
-    ``fold_batch_norm`` folds batch norms into the convolutions before them (of a file it says that they
-    were). ``cores`` pins the thread. Measurements that are to be compared share ``anchors``; the default is one record
-    per process. ``between`` may end it early, see :data:`nas.measure.protocol.Between`. Take ``device_lock`` around the
-    call when others may measure. Raises MeasureError when the conditions do not exist here, when the network does not run,
-    or when the timings are not to be believed.
+    A copy is measured in evaluation and inference mode by ``runtime`` (a name of ``nas.measure.runtime.RUNTIMES``), or on CUDA by
+    replaying a captured ``graph`` of the eager network. The memory format is ``channels_last`` where torch runs the network,
+    unless said otherwise, and ``contiguous`` in engines that take ONNX; ``fold_batch_norm`` folds batch norms into the
+    convolutions before them (of a file it says that they were). ``cores`` pins the thread; ``weights`` ("random", "trained") is
+    noted. Measurements that are to be compared share ``anchors``; the default is one record per process. ``between`` may end it
+    early, see :data:`nas.measure.protocol.Between`. Take ``device_lock`` around the call when others may measure. Raises
+    MeasureError when the conditions do not exist here, when the network does not run, or when the timings are not to be
+    believed.
     """
     start = time.perf_counter()
     limits, anchors = limits or Limits(), anchors or _process_anchors
     conditions = Conditions.of(device=device, batch=batch, threads=threads, dtype=dtype, memory_format=memory_format, graph=graph,
-                               runtime=runtime)  # fmt: skip
+                               runtime=runtime, cores=cores)  # fmt: skip
     engine = conditions.runtime
     model = fold_batch_norms(model) if fold_batch_norm and isinstance(model, nn.Module) else model
-    with quiet(conditions.device, threads, cores, engine.inline) as timer:
+    with quiet(conditions.device, threads, conditions.cores, engine.inline) as timer:
         net = conditions.prepare(model, input_shape, batch, engine)
         depth, reference = _reference_for(net, conditions, timer)
         turn = _turns(timer, reference, net, between)
@@ -141,6 +148,8 @@ def measure_latency(
             anchor = anchors.record(conditions.key(depth), _calibrate(timer, reference, between))
         ratio = measure_ratio(turn, limits, anchor)
         mhz = clock_mhz(conditions.device)
+        tells = conditions.device.type == "cpu" and engine.inline
+        flushed = flushing(threads if engine.in_torch else 1) if tells else None
     unit, drift = anchor * 1000, ratio.reference / anchor - 1
     doubt = min(DRIFT_DOUBT * abs(drift), MOST_DOUBT) * ratio.median
     return Latency(
@@ -149,8 +158,10 @@ def measure_latency(
         n=ratio.n, rejected=ratio.rejected, attempts=ratio.attempts, relative=ratio.median,
         reference_depth=depth, reference_ms=unit, reference_drift=drift, device=str(conditions.device),
         device_name=device_name(conditions.device), dtype=dtype, batch=batch, input_shape=input_shape, threads=threads,
-        cores=tuple(cores) if cores is not None else None, memory_format=conditions.memory_format,
-        batch_norm_folded=fold_batch_norm, runtime=runtime, runtime_version=engine.version(), graph=graph,
+        cores=conditions.cores, memory_format=conditions.memory_format,
+        weights=weights, denormals_flushed=flushed,
+        batch_norm_folded=fold_batch_norm or (False if engine.in_torch else None), runtime=runtime,
+        runtime_version=engine.version(), graph=graph,
         torch_version=str(torch.__version__), clock_mhz=mhz,
         seconds=time.perf_counter() - start,
     )  # fmt: skip
@@ -171,36 +182,34 @@ def _turns(timer: Timer, reference: Run, net: Run, between: Between) -> Turn:
 
     It brings the network's own data back into the caches, which the other network, or whatever the core did meanwhile,
     has displaced: else a burst of one run would differ from one of two, and a network after an interruption from others.
+    The mean of a burst hides what single runs vary by, so after one of several another run is timed alone.
     """
+    of_reference, of_net = (max(1, min(100, round(BURST_S / _seconds(timer, run)))) for run in (reference, net))
 
-    def burst_of(run: Run) -> Callable[[], Timing]:
-        repeats = max(1, min(100, round(BURST_S / _seconds(timer, run))))
+    def burst(run: Run, repeats: int) -> Timing:
+        run()
+        return timer(run, repeats)
 
-        def burst() -> Timing:
-            run()
-            return timer(run, repeats)
-
-        return burst
-
-    of_reference, of_net = burst_of(reference), burst_of(net)
-    before = of_reference()
+    before = burst(reference, of_reference)
 
     def turn() -> Pair:
         nonlocal before
         between()
-        seconds, interrupted = of_net()
-        after = of_reference()
-        around = [took for took, hit in (before, after) if not hit]
+        took = burst(net, of_net)
+        single = timer(net, 1) if of_net > 1 else took
+        after = burst(reference, of_reference)
+        around = [seconds for seconds, hit in (before, after) if not hit]
         before = after
-        return Pair(sum(around) / len(around) if around else after[0], seconds, interrupted or not around)
+        return Pair(sum(around) / len(around) if around else after[0], took[0], single[0],
+                    took[1] or single[1] or not around)  # fmt: skip
 
     return turn
 
 
 def _seconds(timer: Timer, run: Run) -> float:
     """About what a run takes: the fastest of a few."""
-    timer(run, 2)
-    return max(min(timer(run, 1)[0] for _ in range(5)), 1e-9)
+    roughly, _ = timer(run, 2)
+    return max(min(timer(run, 1)[0] for _ in range(5 if roughly < SLOW_S else 1)), 1e-9)
 
 
 def _calibrate(timer: Timer, reference: Run, between: Between) -> float:

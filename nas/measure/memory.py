@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
 from nas.measure.device import find_device
 from nas.net.graph import Graph, Node
 from nas.ops import Shape
@@ -62,17 +62,20 @@ def peak_bytes(
     """Bytes that torch's allocator held at most on a CUDA device during one eager forward pass, weights and input included.
 
     Work space that libraries take outside torch's allocator is not seen. Raises MeasureError on other devices, which do
-    not count allocations.
+    not count allocations, and UnsupportedError when the network does not fit.
     """
     found = find_device(device)
     if found.type != "cuda":
         raise MeasureError("peak memory is counted on CUDA only", got=device, hint="activation_bytes estimates it anywhere.")
     torch.cuda.synchronize(found)
     before = torch.cuda.memory_allocated(found)
-    with torch.inference_mode():
-        net = copy.deepcopy(model).eval().to(device=found, dtype=dtype)
-        data = torch.randn(batch, *input_shape).to(device=found, dtype=dtype)
-        torch.cuda.reset_peak_memory_stats(found)
-        net(data)
-        torch.cuda.synchronize(found)
+    try:
+        with torch.inference_mode():
+            net = copy.deepcopy(model).eval().to(device=found, dtype=dtype)
+            data = torch.randn(batch, *input_shape).to(device=found, dtype=dtype)
+            torch.cuda.reset_peak_memory_stats(found)
+            net(data)
+            torch.cuda.synchronize(found)
+    except torch.OutOfMemoryError as error:
+        raise UnsupportedError(f"the network does not run on {found}: {str(error).partition('. ')[0]}") from error
     return torch.cuda.max_memory_allocated(found) - before

@@ -58,7 +58,9 @@ def measure_metrics(
         if joules is not None:
             values["energy"] = 1000 * joules / latency.batch
     if {"memory", "weight_bytes"} & {*wanted}:
-        values |= _memory(target, network, wait_s, options)
+        held = memory_of(target, network, dtype=options.get("dtype", "float32"), batch=options.get("batch", 1), wait_s=wait_s)
+        memory = held.weight_bytes + held.activation_bytes if held.peak_bytes is None else held.peak_bytes
+        values |= {"weight_bytes": held.weight_bytes, "memory": memory}
     return Figures(latency, {name: values[name] for name in METRICS if name in wanted})
 
 
@@ -72,11 +74,22 @@ def throughput(latency: Latency) -> float:
     return 1000 * latency.batch / latency.median_ms
 
 
-def _memory(target: str, graph: Graph, wait_s: float, options: Options) -> dict[str, float]:
-    dtype, batch, network = find_dtype(options.get("dtype", "float32")), options.get("batch", 1), build(graph)
-    weights = weight_bytes(network, dtype)
-    if is_remote(target) or (device := find_device(target)).type == "cpu":
-        return {"weight_bytes": weights, "memory": weights + activation_bytes(graph, batch, dtype)}
-    with device_lock(lock_name(device), timeout_s=wait_s):
-        peak = peak_bytes(network, graph.inputs[0][1], device=str(device), batch=batch, dtype=dtype)
-    return {"weight_bytes": weights, "memory": peak}
+class Memory(NamedTuple):
+    """Bytes of the weights, of the most between operations (an estimate), and of all that a pass held where it is counted."""
+
+    weight_bytes: int
+    activation_bytes: int
+    peak_bytes: int | None
+
+
+def memory_of(target: str, graph: Graph, *, dtype: str = "float32", batch: int = 1, wait_s: float = WAIT_S) -> Memory:
+    """What inference needs to hold; the peak is counted on this machine's CUDA devices, by one pass that has the device alone.
+
+    Raises MeasureError when that stays in use, UnsupportedError when the network does not fit.
+    """
+    kind, network = find_dtype(dtype), build(graph)
+    peak = None
+    if not is_remote(target) and (device := find_device(target)).type != "cpu":
+        with device_lock(lock_name(device), timeout_s=wait_s):
+            peak = peak_bytes(network, graph.inputs[0][1], device=str(device), batch=batch, dtype=kind)
+    return Memory(weight_bytes(network, kind), activation_bytes(graph, batch, kind), peak)

@@ -19,10 +19,10 @@ from nas.measure.device import Run
 ONNX_TYPES = {torch.float32: 1, torch.float16: 10}
 """ONNX's numbers (TensorProto.DataType) of the types that every engine here computes in."""
 
-_PROVIDERS = {
-    "CUDAExecutionProvider": "pip install onnxruntime-gpu",
-    "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
-}
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_INSTALL = {CUDA: "pip install onnxruntime-gpu", TENSORRT: "pip install onnxruntime-gpu tensorrt"}
+_BEHIND = {TENSORRT: [CUDA]}
+"""What runs the operations that a provider does not take, as in deployment; never the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,10 @@ class OnnxModel:
 def to_onnx(net: nn.Module, data: Tensor) -> bytes:
     """The module as an ONNX model with one input ``x`` of this fixed shape and one output ``y``.
 
-    Raises MeasureError when the exporter is not installed, UnsupportedError when it cannot take the module.
+    Raises MeasureError for a type that engines do not take and when the exporter is not installed, UnsupportedError when it
+    cannot take the module.
     """
+    onnx_type(data.dtype)
     for package in ("onnx", "onnxscript"):
         optional(package, "pip install 'nas[onnx]'")
     try:
@@ -58,20 +60,27 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     ort = optional("onnxruntime", "pip install 'nas[onnx]'")
     if provider not in ort.get_available_providers():
         raise MeasureError(f"ONNX Runtime has no {provider} here", expected=" or ".join(ort.get_available_providers()),
-                           hint=f"Install it: {_PROVIDERS[provider]}")  # fmt: skip
-    kind = _onnx_type(data)
+                           hint=f"Install it: {_INSTALL[provider]}")  # fmt: skip
+    kind = onnx_type(data.dtype)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    if threads > 1:  # its own threads; the calling one flushes already, and would go on after the measurement
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # On its own threads, and on the calling one too: the first session in a process ends the flushing there without this.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    place, index, content = data.device.type, data.device.index or 0, _content(net, data)
+    providers: list[tuple[str, dict[str, int]]] = [(provider, {})]
+    if provider != CPU:
+        providers = [(name, {"device_id": index}) for name in (provider, *_BEHIND.get(provider, ()))]
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        for name, size in _free_sizes(content, data.shape):
+            options.add_free_dimension_override_by_name(name, size)
     try:
-        session = ort.InferenceSession(_content(net, data), options, providers=[provider])
-    except MeasureError:
-        raise
+        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's errors have no common base
-        raise UnsupportedError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
-    binding, place, index = session.io_binding(), data.device.type, data.device.index or 0
-    data = data.contiguous()
+        raise UnsupportedError(f"ONNX Runtime cannot run the network by its {provider}: {str(error).splitlines()[0]}") from error
+    if (found := session.get_providers()[0]) != provider:  # one whose library does not load is left out with a log's line
+        raise MeasureError(f"ONNX Runtime cannot start its {provider} here", got=found,
+                           hint="Its versions of CUDA, cuDNN and TensorRT must be installed.")  # fmt: skip
+    binding, data = session.io_binding(), data.contiguous()
     (given,), (result,) = session.get_inputs(), session.get_outputs()
     binding.bind_input(given.name, place, index, kind, tuple(data.shape), data.data_ptr())
     binding.bind_output(result.name, place, index)
@@ -83,12 +92,19 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     return run
 
 
+def _free_sizes(content: bytes, shape: tuple[int, ...]) -> list[tuple[str, int]]:
+    """The sizes of the input that the model leaves open, by their names: computing shapes from them is work for the CPU."""
+    model = optional("onnx", "pip install 'nas[onnx]'").load_model_from_string(content)
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    return [(size.dim_param, here) for size, here in zip(sizes, shape, strict=True) if size.dim_param]
+
+
 def openvino_run(net: nn.Module | OnnxModel, data: Tensor, threads: int) -> Run:
     """A run by OpenVINO on the CPU, one request at a time (its latency mode)."""
     openvino = optional("openvino", "pip install 'nas[openvino]'")
     if data.device.type != "cpu":
         raise MeasureError("OpenVINO is measured on the CPU only", got=f"target={data.device}", hint="Write target=cpu.")
-    _onnx_type(data)
+    onnx_type(data.dtype)
     precision = "f16" if data.dtype is torch.float16 else "f32"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
                 "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": precision}  # fmt: skip
@@ -118,11 +134,12 @@ def optional(package: str, install: str) -> Any:
         raise MeasureError(f"this needs the package {package}, which is not installed", hint=f"Install it: {install}") from None
 
 
-def _onnx_type(data: Tensor) -> int:
-    if data.dtype not in ONNX_TYPES:
-        word = str(data.dtype).removeprefix("torch.")
+def onnx_type(dtype: torch.dtype) -> int:
+    """ONNX's number of the type. Raises MeasureError for one that not every engine computes in."""
+    if dtype not in ONNX_TYPES:
+        word = str(dtype).removeprefix("torch.")
         raise MeasureError("engines that take ONNX are measured in float32 or float16", got=f"dtype={word}")
-    return ONNX_TYPES[data.dtype]
+    return ONNX_TYPES[dtype]
 
 
 @contextlib.contextmanager

@@ -29,11 +29,11 @@ Where other tenants keep the sibling threads busy, the median of 1.5 s was 20 to
 class Limits:
     """When a measurement has seen enough, and when it is refused.
 
-    ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling
-    takes at least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``. It is repeated up to ``attempts`` times,
-    and then refused, when more than ``max_rejected`` of the pairs were interrupted, when the reference ran more than
-    ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup`` faster, or when the interval stayed wider
-    than ``max_half_width``.
+    ``tolerance``: relative half-width of the median's interval (at ``confidence``) that is narrow enough. Sampling takes at
+    least ``min_pairs`` pairs and ``min_s`` seconds, and at most ``max_s``, or as long as ``FEWEST`` pairs last. It is
+    repeated up to ``attempts`` times, and then refused, when more than ``max_rejected`` of the pairs were interrupted, when
+    the reference ran more than ``max_drift`` (relative) slower than its quiet time, or more than ``max_speedup`` faster, or
+    when the interval stayed wider than ``max_half_width``.
     """
 
     tolerance: float = 0.02
@@ -51,11 +51,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One turn: seconds of a run of the reference, around that of the network, and of the network; ``disturbed`` when either was
-    interrupted."""
+    """One turn: seconds of a run of the reference, around that of the network, and of the network, the mean of several where
+    those are short; of a ``single`` one of these; ``disturbed`` when any was interrupted."""
 
     reference: float
     net: float
+    single: float
     disturbed: bool = False
 
 
@@ -63,7 +64,7 @@ class Pair:
 class Ratio:
     """Time of the network over time of the reference, from ``n`` pairs beside those ``rejected``.
 
-    ``iqr`` and ``p95`` are of single pairs, ``reference`` is the median seconds of the reference, ``low`` and ``high`` bound
+    ``iqr`` and ``p95`` are of single runs, ``reference`` is the median seconds of the reference, ``low`` and ``high`` bound
     the median.
     """
 
@@ -113,8 +114,8 @@ def summarise(pairs: Sequence[Pair], confidence: float) -> Ratio | None:
     low, high = median_interval(ratios, confidence)
     if not np.isfinite(low):
         return None
-    lower, median, upper, p95 = np.quantile(ratios, [0.25, 0.5, 0.75, 0.95])
-    return Ratio(median=float(median), low=low, high=high, iqr=float(upper - lower), p95=float(p95),
+    lower, upper, p95 = np.quantile([pair.single / pair.reference for pair in whole], [0.25, 0.75, 0.95])
+    return Ratio(median=float(np.median(ratios)), low=low, high=high, iqr=float(upper - lower), p95=float(p95),
                  reference=float(np.median([pair.reference for pair in whole])), n=len(whole),
                  rejected=len(pairs) - len(whole))  # fmt: skip
 
@@ -131,10 +132,18 @@ def quiet_time(pairs: Sequence[Pair]) -> tuple[float, bool] | None:
     return float(min(median, QUIET_SPREAD * fastest)), bool(median <= QUIET_SPREAD * fastest)
 
 
+FEWEST, FEWEST_S = 12, 60.0
+"""So many pairs are taken for longer than ``Limits.max_s``, but not for longer than these seconds: six independent ones tell an
+interval, and some are lost or tell what their neighbours do."""
+
+
 def sample(turn: Turn, limits: Limits, clock: Clock = time.perf_counter) -> list[Pair]:
-    """Take turns until the interval of the median ratio is narrow enough, or ``limits.max_s`` are over."""
+    """Take turns until the interval of the median ratio is narrow enough, or ``limits.max_s`` are over.
+
+    Where that is less than ``FEWEST`` turns, it goes on to so many, or until ``FEWEST_S`` are over.
+    """
     start, pairs = clock(), list[Pair]()
-    while (spent := clock() - start) < limits.max_s:
+    while (spent := clock() - start) < limits.max_s or (len(pairs) < FEWEST and spent < FEWEST_S):
         pairs.append(turn())
         if len(pairs) % CHECK_EVERY or len(pairs) < limits.min_pairs or spent < limits.min_s:
             continue
@@ -153,7 +162,8 @@ def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, l
     if share > limits.max_rejected:
         return f"{share:.0%} of {len(pairs)} runs were interrupted by other processes (limit {limits.max_rejected:.0%})", WAIT
     if ratio is None:
-        return f"only {len(pairs)} runs fitted into {limits.max_s:g} s, too few for a confidence interval", WAIT
+        return (f"{len(pairs)} runs, {share:.0%} of them interrupted, are too few for a confidence interval",
+                "Wait until the device is quiet, or allow more time: `nas measure ... max_s=180`.")  # fmt: skip
     if quiet is not None and (drift := ratio.reference / quiet - 1) > limits.max_drift:
         return f"the reference ran {drift:.0%} slower than in quiet times (limit {limits.max_drift:.0%})", WAIT
     if ratio.half_width > limits.max_half_width:
@@ -161,8 +171,9 @@ def objection(pairs: Sequence[Pair], ratio: Ratio | None, quiet: float | None, l
         return f"{len(pairs)} runs tell the median to {ratio.half_width:.1%} only (limit {limit:.1%})", WAIT
     if quiet is not None and (speedup := quiet / ratio.reference - 1) > limits.max_speedup:  # all milliseconds would be too many
         return (f"the reference ran {speedup:.0%} faster than its recorded quiet time (limit {limits.max_speedup:.0%}): "
-                "the record, latency_reference.json, was taken on a slower machine",
-                "Delete that file; figures measured before it keep their own unit.")  # fmt: skip
+                "the record was taken on a slower machine",
+                "Delete the record, latency_reference.json, or where none is kept restart what measures (as a server); "
+                "figures measured before keep their own unit.")  # fmt: skip
     return None
 
 

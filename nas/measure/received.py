@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from nas.errors import MeasureError, UnsupportedError
-from nas.measure.onnx import ONNX_TYPES, OnnxModel, optional
+from nas.measure.conditions import find_dtype
+from nas.measure.onnx import OnnxModel, onnx_type, optional
 
 OWN_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -24,14 +23,12 @@ def received_onnx(content: bytes, shape: tuple[int, ...], dtype: str) -> OnnxMod
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's errors have no common base
         raise MeasureError(f"this is not an ONNX model: {(str(error).splitlines() or [''])[0]}") from None
-    for graph in _graphs(model):
-        for node in graph.node:
-            if node.domain not in OWN_DOMAINS:
-                raise UnsupportedError("only ONNX's own operations are taken", got=f"{node.domain}.{node.op_type}")
-        if any(tensor.external_data or tensor.data_location for tensor in _tensors(graph)):
+    for part in _parts(model):
+        if isinstance(part, onnx.NodeProto) and part.domain not in OWN_DOMAINS:
+            raise UnsupportedError("only ONNX's own operations are taken", got=f"{part.domain}.{part.op_type}")
+        if isinstance(part, onnx.TensorProto) and (part.external_data or part.data_location):
             raise MeasureError("tensors in other files are not taken", expected="an ONNX model that holds its weights")
-    kind = ONNX_TYPES.get(getattr(torch, dtype, torch.float32))
-    found, expected = [_signature(value) for value in model.graph.input], [("x", list(shape), kind)]
+    found, expected = [_signature(value) for value in model.graph.input], [("x", list(shape), onnx_type(find_dtype(dtype)))]
     outputs = [value.name for value in model.graph.output]
     if found != expected or outputs != ["y"]:
         raise MeasureError("the ONNX model has another input or output", expected=f"{expected} and ['y'] (name, shape, type)",
@@ -44,21 +41,12 @@ def _signature(value: Any) -> tuple[str, list[int], int]:
     return value.name, [size.dim_value for size in kind.shape.dim], kind.elem_type
 
 
-def _graphs(model: Any) -> Iterator[Any]:
-    """The graph, the functions, and the graphs inside their nodes (branches and loops)."""
-    waiting = [model.graph, *model.functions]
+def _parts(model: Any) -> Iterator[Any]:
+    """The model and every message inside it: a node or tensor is found wherever the format lets it stand."""
+    waiting = [model]
     while waiting:
-        graph = waiting.pop()
-        waiting += [inner for node in graph.node for value in node.attribute for inner in (value.g, *value.graphs) if inner.node]
-        yield graph
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    sparse = list(getattr(graph, "sparse_initializer", ()))
-    yield from getattr(graph, "initializer", ())
-    for node in graph.node:
-        for value in node.attribute:
-            yield from (value.t, *value.tensors)
-            sparse += [value.sparse_tensor, *value.sparse_tensors]
-    for tensor in sparse:
-        yield from (tensor.values, tensor.indices)
+        part = waiting.pop()
+        yield part
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value

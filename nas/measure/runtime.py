@@ -76,10 +76,9 @@ def _compiled(net: nn.Module, data: Tensor, threads: int) -> Run:
 
 
 def _onnxruntime(net: nn.Module, data: Tensor, threads: int) -> Run:
-    from nas.measure.onnx import onnxruntime_run
+    from nas.measure.onnx import CPU, CUDA, onnxruntime_run
 
-    provider = "CUDAExecutionProvider" if data.is_cuda else "CPUExecutionProvider"
-    return onnxruntime_run(net, data, threads, provider)
+    return onnxruntime_run(net, data, threads, CUDA if data.is_cuda else CPU)
 
 
 def _openvino(net: nn.Module, data: Tensor, threads: int) -> Run:
@@ -89,12 +88,12 @@ def _openvino(net: nn.Module, data: Tensor, threads: int) -> Run:
 
 
 def _tensorrt(net: nn.Module, data: Tensor, threads: int) -> Run:
-    from nas.measure.onnx import onnxruntime_run, optional
+    from nas.measure.onnx import TENSORRT, onnxruntime_run, optional
 
     optional("tensorrt", "pip install onnxruntime-gpu tensorrt")
     if not data.is_cuda:
         raise MeasureError("TensorRT runs on CUDA only", got=f"target={data.device}", hint="Write target=cuda.")
-    return onnxruntime_run(net, data, threads, "TensorrtExecutionProvider")
+    return onnxruntime_run(net, data, threads, TENSORRT)
 
 
 EXPORTER = ("onnx", "onnxscript")

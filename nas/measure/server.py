@@ -25,7 +25,7 @@ from typing import IO, Any
 import nas
 from nas.errors import MeasureError, NasError, UnsupportedError, UsageError
 from nas.measure.remote import ANSWER_S, CONTENT_TYPE, is_loopback
-from nas.measure.wire import CHUNK, answer_of, end_process, error_words, read_head, write_frame
+from nas.measure.wire import CHUNK, answer_of, end_process, error_words, read_head, wait_of, write_frame
 
 SILENCE_S, FINISH_S, POLL_S = 30.0, 10.0, 0.2
 """How long a client may take to send its next bytes, and to send all once it is refused; how often a waiting one is seen to."""
@@ -66,7 +66,7 @@ class Desk:
                 with self._changed:
                     if self._tickets[0] is ticket or self._changed.wait_for(lambda: self._tickets[0] is ticket, POLL_S):
                         break
-            line = self._ask(frame, gone)
+            line = self._ask(frame, gone, self._seconds + wait_of(head))
             self.measured += line is not None and head.get("ask") == "measure"
             return line
         finally:
@@ -74,17 +74,19 @@ class Desk:
                 self._tickets.remove(ticket)
                 self._changed.notify_all()
 
-    def _ask(self, frame: IO[bytes], gone: Gone) -> bytes | None:
+    def _ask(self, frame: IO[bytes], gone: Gone, seconds: float) -> bytes | None:
         if self._worker is None or self._worker.poll() is not None:
             self.close()
-            words = [sys.executable, "-m", "nas.measure.worker", *["--allow"] * self._allow]
-            path = os.pathsep.join([str(Path(nas.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+            words = [sys.executable, "-m", "nas.measure.worker", *["--allow"] * self._allow, self.device]
+            there = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+            path = os.pathsep.join([str(Path(nas.__file__).parents[1]), *map(os.path.abspath, there)])
+            self._folder = tempfile.TemporaryDirectory(prefix="nas-worker-")  # with nothing in it that a network could name
             self._worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-                                            env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+                                            cwd=self._folder.name, env=os.environ | {"PYTHONPATH": path})  # fmt: skip
         worker, lines = self._worker, list[bytes]()
         exchange = threading.Thread(target=_exchange, args=(worker, frame, lines), daemon=True)
         exchange.start()
-        end = time.monotonic() + self._seconds
+        end = time.monotonic() + seconds
         while exchange.is_alive() and time.monotonic() < end and not gone():
             exchange.join(POLL_S)
         if lines and lines[0].endswith(b"\n"):
@@ -95,13 +97,14 @@ class Desk:
         self.close()
         if late or ended is not None:
             raise MeasureError("the worker took too long" if late else f"the worker ended while it measured (code {ended})",
-                               where=self.device, expected=f"within {self._seconds:g} s" if late else None)  # fmt: skip
+                               where=self.device, expected=f"within {seconds:g} s" if late else None)  # fmt: skip
         return None
 
     def close(self) -> None:
         """End the worker."""
         if self._worker is not None:
             end_process(self._worker)
+            self._folder.cleanup()
             self._worker = None
 
 
@@ -157,7 +160,7 @@ class MeasureServer(ThreadingHTTPServer):
 
     def _hello(self, desk: Desk) -> dict[str, Any]:
         with tempfile.TemporaryFile() as frame:
-            write_frame(frame, {"ask": "hello", "device": desk.device})
+            write_frame(frame, {"ask": "hello"})
             frame.seek(0)
             return answer_of(desk.answer({}, frame, lambda: False) or b"", desk.device)
 
@@ -170,7 +173,7 @@ class MeasureServer(ThreadingHTTPServer):
     def reply(self, head: Mapping[str, Any], frame: IO[bytes], gone: Gone) -> bytes | None:
         """The answer to a request; None when nobody waits for it any more."""
         device = head.get("device", next(iter(self.desks)))
-        desk = self.desks.get("cuda:0" if device == "cuda" and "cuda:0" in self.desks else device)
+        desk = self.desks.get("cuda:0" if device == "cuda" and "cuda:0" in self.desks else str(device))
         if desk is None:
             raise MeasureError("this server does not measure there", expected=" or ".join(self.desks), got=str(device))
         if head.get("ask") == "hello":
@@ -192,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         except NasError as error:
             self._send(400, _line({"error": error_words(error)}))
             self._let_finish()
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             self.close_connection = True
         else:
             if line is not None:
@@ -210,9 +213,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _receive(self, frame: IO[bytes]) -> dict[str, Any]:
         """The whole request into the file, its head parsed."""
         text = self.headers.get("Content-Length", "")
-        length = int(text) if text.isascii() and text.isdigit() else -1
+        length = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1  # Python reads no longer ones
         if not 0 < length <= self.server.most_bytes:
-            raise UnsupportedError("the network is too large for this server", got=f"{text} bytes",
+            raise UnsupportedError("the network is too large for this server", got=f"{text[:20]} bytes",
                                    expected=f"at most {self.server.most_bytes}",
                                    hint="Start the server with a larger max_mb=.")  # fmt: skip
         left = length

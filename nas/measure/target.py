@@ -98,8 +98,8 @@ def measure_at(
 ) -> Latency:  # fmt: skip
     """Latency of a network wherever it is to run; the protocol and the conditions are those of ``measure_latency``.
 
-    ``target``: cpu, cuda, cuda:N, ``http://HOST:PORT`` or ``ssh://USER@HOST``. A graph knows its input; ``shape``
-    (without the batch) goes with a module. The device is locked meanwhile, on whatever machine it is, after a wait of
+    ``target``: cpu, cuda, cuda:N, ``http://HOST:PORT`` or ``ssh://USER@HOST``. A graph knows its input and gets random weights;
+    ``shape`` (without the batch) goes with a module. The device is locked meanwhile, on whatever machine it is, after a wait of
     up to ``wait_s`` seconds. Raises MeasureError as ``measure_latency`` does, and when a machine cannot be reached.
     """
     return measure_both(target, network, shape, limits=limits, anchors=anchors, wait_s=wait_s, **options).latency
@@ -116,6 +116,8 @@ def measure_both(
     shape = network.inputs[0][1] if isinstance(network, Graph) else shape
     if shape is None:
         raise MeasureError("a module is measured with the shape of its input", got=type(network).__name__)
+    if isinstance(network, Graph):
+        options["weights"] = "random"
     if is_remote(target):
         return _elsewhere(Address.parse(target), network, shape, energy, limits, anchors, wait_s, between, options)
     model = build(network) if isinstance(network, Graph) else network

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 import nas.errors
-from nas.errors import MeasureError, NasError
+from nas.errors import MeasureError, NasError, UsageError
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows whenever an older side would misunderstand."""
 
-HEAD_BYTES, CHUNK = 1 << 16, 1 << 20
+HEAD_BYTES, CHUNK, MOST_WAIT_S = 1 << 16, 1 << 20, 3600
 
 
 def write_frame(stream: IO[bytes], head: Mapping[str, Any], body: bytes = b"") -> None:
@@ -32,13 +32,26 @@ def read_head(stream: IO[bytes]) -> dict[str, Any] | None:
     line = stream.readline(HEAD_BYTES)
     if not line:
         return None
-    try:
-        head = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        head = None
-    if not isinstance(head, dict) or type(head.get("size")) is not int or head["size"] < 0:
+    head = _object(line) if line.endswith(b"\n") else None
+    if head is None or type(head.get("size")) is not int or head["size"] < 0:
         raise MeasureError("this is not a question to a measuring worker", expected="a line of JSON with a size", got=line[:80])
     return head
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):  # the latter is for nesting without end
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def wait_of(head: Mapping[str, Any]) -> float:
+    """How many seconds a question may wait for the device. Raises UsageError."""
+    value = head.get("wait_s", 60.0)
+    if not isinstance(value, int | float) or not value >= 0:
+        raise UsageError("wait_s is a number of seconds", got=str(value)[:80])
+    return float(min(value, MOST_WAIT_S))
 
 
 def read_body(stream: IO[bytes], size: int) -> bytes:
@@ -71,11 +84,8 @@ def error_words(error: NasError) -> dict[str, Any]:
 
 def answer_of(line: bytes, where: str) -> dict[str, Any]:
     """A worker's answer. Raises the error that it tells, from ``where``, and MeasureError when it is none."""
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = _object(line)
+    if answer is None:
         raise MeasureError("this is no measuring server", where=where, expected="a line of JSON",
                            got=line[:80].decode("utf-8", "replace"))  # fmt: skip
     if not isinstance(told := answer.get("error"), dict):

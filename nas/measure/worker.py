@@ -30,16 +30,22 @@ from nas.measure.protocol import Limits
 from nas.measure.received import received_onnx
 from nas.measure.reference import Anchors
 from nas.measure.runtime import RUNTIMES
-from nas.measure.wire import PROTOCOL, error_words, read_body, read_head, write_frame
+from nas.measure.wire import PROTOCOL, error_words, read_body, read_head, wait_of, write_frame
 
 MOST_ELEMENTS, MOST_BYTES = 1 << 28, 2 << 30
 """Of an input, and of a network (protobuf ends at 2 GB)."""
 
 _MOST = {"max_s": 60.0, "warmup_s": 30.0, "min_s": 30.0, "min_pairs": 10_000, "attempts": 10}
 
+_OR_NONE = {"cores": list, "memory_format": str, "weights": str}
+"""Conditions that may be left open, and what they are else."""
 
-def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool) -> None:
-    """Answer until the questions end. An error is an answer; nothing that is asked ends the process."""
+
+def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool, device: str = "cpu") -> None:
+    """Answer until the questions end, of ``device`` where a question names none.
+
+    An error is an answer; nothing that is asked ends the process.
+    """
     while True:
         try:
             head = read_head(questions)
@@ -51,7 +57,7 @@ def serve(questions: IO[bytes], answers: IO[bytes], *, allow: bool) -> None:
         except MeasureError as error:  # where the next question begins is not known any more
             write_frame(answers, {"error": error_words(error)})
             return
-        write_frame(answers, answer(head, body, allow=allow))
+        write_frame(answers, answer({"device": device, **head}, body, allow=allow))
 
 
 def answer(head: Mapping[str, Any], body: bytes, *, allow: bool) -> dict[str, Any]:
@@ -87,7 +93,7 @@ def _measure(head: Mapping[str, Any], body: bytes, allow: bool) -> dict[str, Any
         raise MeasureError("the two sides speak different protocols", expected=f"protocol {PROTOCOL}", got=head.get("protocol"),
                            hint="Install the same version of nas on both.")  # fmt: skip
     device, options, shape = find_device(_word(head, "device", "cpu")), _options(head.get("options")), _shape(head)
-    limits, wait_s, anchors = _limits(head.get("limits")), min(_seconds(head.get("wait_s", 60.0)), 3600.0), Anchors()
+    limits, wait_s, anchors = _limits(head.get("limits")), wait_of(head), Anchors()
     for key, seconds in _mapping(head.get("reference")).items():
         if not isinstance(seconds, float) or not 0 < seconds < 1e3:
             raise MeasureError("the reference's quiet time is a number of seconds", got=str(seconds))
@@ -127,8 +133,7 @@ def _options(words: object) -> Options:
     for name, value in given.items():
         if name not in kinds:
             raise UsageError("unknown condition", got=name, expected=", ".join(kinds), hint=nearest(name, kinds))
-        plain = {"cores": list, "memory_format": str}.get(name, kinds[name])
-        if not (type(value) is plain or (value is None and name in {"cores", "memory_format"})):
+        if not (type(value) is _OR_NONE.get(name, kinds[name]) or (value is None and name in _OR_NONE)):
             raise UsageError(f"{name} has an impossible value", got=str(value))
         if type(value) is list and not all(type(core) is int for core in value):
             raise UsageError("cores are numbers", got=str(value))
@@ -166,19 +171,13 @@ def _word(head: Mapping[str, Any], name: str, default: str) -> str:
     return value
 
 
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or not value >= 0:
-        raise UsageError("wait_s is a number of seconds", got=str(value)[:80])
-    return float(value)
-
-
-def serve_stdio(*, allow: bool) -> None:
+def serve_stdio(*, allow: bool, device: str = "cpu") -> None:
     """Answer on this process's own stdin and stdout; what libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with contextlib.suppress(BrokenPipeError), answers:  # whoever asked may have gone
-        serve(sys.stdin.buffer, answers, allow=allow)
+        serve(sys.stdin.buffer, answers, allow=allow, device=device)
 
 
 if __name__ == "__main__":
-    serve_stdio(allow="--allow" in sys.argv[1:])
+    serve_stdio(allow="--allow" in sys.argv[1:], device=sys.argv[-1])

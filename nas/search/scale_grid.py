@@ -174,7 +174,8 @@ def measured(graph: Graph, conditions: Mapping[str, Any], folder: Path) -> Laten
     for attempt in range(ATTEMPTS):
         try:
             with device_lock(lock_name(find_device(conditions["device"]))):
-                return measure_latency(network, (channels, height, width), anchors=Anchors(folder), **conditions)
+                return measure_latency(network, (channels, height, width), weights="random", anchors=Anchors(folder),
+                                       **conditions)  # fmt: skip
         except MeasureError:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -33,6 +33,7 @@ def test_figures_stand_in_the_head_and_the_metrics(tmp_path: Path) -> None:
         assert isinstance(found, Latency), found
         assert Latency.from_mapping(words[name]["latency"]) == found
         assert found.median_ms > 0
+        assert found.weights == "random"
     assert words["pt2"]["latency"]["memory_format"] == "contiguous"
     head = (exported.folder / "network.py").read_text().partition('"""\n\nfrom')[0].split("\n\n")
     assert "Latency of this file at export: " in head[1]

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from contextlib import suppress
 
@@ -27,6 +29,19 @@ def test_settings_hold_inside_and_are_restored(flushing):
         raise ZeroDivisionError
     assert state() == before
     torch.set_flush_denormal(False)
+
+
+def test_threads_that_were_started_before_do_not_flush_and_that_is_seen():
+    code = """
+import torch
+from nas.measure.device import flushing, quiet
+torch.set_num_threads(2)
+torch.ones(1 << 20).exp()
+with quiet(torch.device("cpu"), 2, None):
+    print(flushing(), flushing(2))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 @pins

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, UnsupportedError
+from nas.measure import memory, metrics
+from nas.measure.lock import device_lock
 from nas.measure.memory import activation_bytes, peak_bytes, weight_bytes
 from nas.net.build import build
 from nas.net.graph import Call, Graph, Node, Size
@@ -90,6 +92,39 @@ def test_the_estimate_is_below_what_eager_torch_holds_and_not_absurdly(seed):
         network(data)
     held = watch.peak + 4 * data.numel()
     assert held / 4 < activation_bytes(lowered) <= held
+
+
+@pytest.fixture
+def gpu(tmp_path, monkeypatch):
+    """A GPU that counts nothing."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for room in (memory, metrics):
+        monkeypatch.setattr(room, "find_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(metrics, "lock_name", lambda device: "gpu")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+
+
+class Large(nn.Module):
+    def to(self, *words, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+
+def test_what_does_not_fit_is_told(gpu):
+    with pytest.raises(UnsupportedError, match="the network does not run on cuda:0: CUDA out of memory"):
+        peak_bytes(Large(), (3, 8, 8))
+
+
+def test_peak_memory_is_counted_alone_on_the_device(gpu, monkeypatch):
+    def peak(network, shape, **options):
+        with pytest.raises(MeasureError, match="stayed in use"), device_lock("gpu", timeout_s=0):
+            pass
+        return 7
+
+    monkeypatch.setattr(metrics, "peak_bytes", peak)
+    monkeypatch.setattr(metrics, "build", lambda graph: nn.Identity())
+    assert metrics.memory_of("cuda", CHAIN).peak_bytes == 7
 
 
 def test_peak_memory_is_counted_on_cuda_only():

@@ -29,7 +29,7 @@ class Machine:
         net = QUIET * self.net * self.slowdown(self.now) * self.rng.lognormal(0, self.noise) * (5 if hit else 1)
         self.now += reference + net
         self.times.append(net)
-        return Pair(reference, net, hit)
+        return Pair(reference, net, net, hit)
 
     def ratio(self, limits: Limits = LIMITS):
         return measure_ratio(self.turn, limits, QUIET, self.clock)
@@ -63,7 +63,7 @@ def test_interrupted_runs_are_thrown_away():
 def test_load_that_hits_some_of_the_runs_harder_does_not_count():
     rng = np.random.default_rng(2)
     slowdown = np.where(rng.random(400) < 0.3, 1.4, 1) * rng.normal(1, 0.005, 400)
-    pairs = [Pair(QUIET * s, 2 * QUIET * s**1.5) for s in slowdown]
+    pairs = [Pair(QUIET * s, 2 * QUIET * s**1.5, 2 * QUIET) for s in slowdown]
     ratio = summarise(pairs, 0.95)
     assert ratio is not None
     assert ratio.median == pytest.approx(2, rel=0.01)
@@ -99,14 +99,26 @@ def test_sampling_ends_at_the_limit_without_a_result():
 @pytest.mark.parametrize(("machine", "reason"), [
     (Machine(disturbed=lambda now: True), "100% of .* runs were interrupted"),
     (Machine(slowdown=lambda now: 3.0), "(19|20).% slower than in quiet times"),
-    (Machine(slowdown=lambda now: 0.8), "2[456]% faster than .*latency_reference.json, .*slower machine. Delete"),
-    (Machine(net=2000), "only 2 runs fitted into 3 s"),
+    (Machine(slowdown=lambda now: 0.8), "2[456]% faster than .*slower machine. Delete .*latency_reference.json, or .*restart"),
     (Machine(noise=3.0), "tell the median to"),
 ])  # fmt: skip
 def test_what_cannot_be_believed_is_refused_with_the_reason(machine, reason):
     with pytest.raises(MeasureError, match=rf"refused after 3 attempts: .*{reason}"):
         machine.ratio()
     assert machine.now < 3 * (LIMITS.max_s + LIMITS.warmup_s + 8)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1, 4])
+def test_a_slow_network_has_the_time_that_an_interval_takes(seconds):
+    machine = Machine(net=seconds / QUIET)
+    ratio = machine.ratio()
+    assert (ratio.n, ratio.attempts) == (12, 1)
+    assert machine.now < 60 + 3.2 * seconds
+
+
+def test_a_network_too_slow_for_an_interval_is_told_what_to_allow():
+    with pytest.raises(MeasureError, match=r"[34] runs, 0% of them interrupted, are too few.*max_s="):
+        Machine(net=20 / QUIET).ratio()
 
 
 def test_a_passing_disturbance_costs_an_attempt():
@@ -144,7 +156,7 @@ def test_the_quiet_time_is_found_beside_others():
     seconds, calm = quiet_time([machine.turn() for _ in range(400)])
     assert seconds == pytest.approx(QUIET, rel=0.03)
     assert not calm
-    assert quiet_time([Pair(1.0, 1.0, True)]) is None
+    assert quiet_time([Pair(1.0, 1.0, 1.0, True)]) is None
 
 
 def test_the_quiet_time_of_a_quiet_machine_is_the_median():

@@ -27,10 +27,10 @@ def model(nodes=None, initializer=(), shape=(1, 3), inputs=("x",), functions=())
     return helper.make_model(graph, functions=list(functions)).SerializeToString()
 
 
-def branch(node):
-    """The node inside a conditional."""
+def branch(*nodes, initializer=()):
+    """The nodes inside a conditional."""
     value = helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 3))
-    inner = helper.make_graph([node], "inner", [], [value])
+    inner = helper.make_graph(nodes, "inner", [], [value], initializer=initializer)
     return helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
 
 
@@ -40,6 +40,8 @@ def test_a_plain_model_is_taken():
 
 
 CONSTANT = helper.make_node("Constant", [], ["z"], value=tensor(external=True))
+DEFAULT = helper.make_function("d", "f", ["x"], ["z"], [], [], attribute_protos=[
+    helper.make_attribute("w", tensor(external=True))])  # fmt: skip
 FOREIGN = helper.make_node("EPContext", ["x"], ["z"], domain="com.microsoft")
 
 
@@ -48,6 +50,9 @@ FOREIGN = helper.make_node("EPContext", ["x"], ["z"], domain="com.microsoft")
     (model(initializer=[tensor(external=True)]), "in other files"),
     (model([CONSTANT]), "in other files"),
     (model([branch(CONSTANT)]), "in other files"),
+    (model([branch(initializer=[tensor("z", external=True)])]), "in other files"),
+    (model(functions=[helper.make_function("d", "f", ["x"], ["z"], [CONSTANT], [])]), "in other files"),
+    (model(functions=[DEFAULT]), "in other files"),
     (model([FOREIGN]), r"only ONNX's own operations.*com.microsoft.EPContext"),
     (model([branch(branch(FOREIGN))]), "only ONNX's own operations"),
     (model(functions=[helper.make_function("d", "f", ["x"], ["z"], [FOREIGN], [])]), "only ONNX's own operations"),

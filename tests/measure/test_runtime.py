@@ -1,7 +1,9 @@
 """Engines really run here where they are installed; compiling takes a minute and is for the heavier suite."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from nas.errors import MeasureError, UnsupportedError
 from nas.measure import conditions
 from nas.measure import latency as room
 from nas.measure.latency import measure_latency
-from nas.measure.onnx import onnxruntime_run, to_onnx
+from nas.measure.onnx import CPU, CUDA, TENSORRT, OnnxModel, onnxruntime_run, to_onnx
 from nas.measure.protocol import Limits
 from nas.measure.reference import Anchors
 from nas.measure.runtime import RUNTIMES, find_runtime
@@ -90,6 +92,8 @@ def test_a_measurement_says_what_ran_it(name, quick):
     assert (result.runtime, result.runtime_version) == (name, RUNTIMES[name].version())
     assert result.memory_format == ("channels_last" if name in {"eager", "compile"} else "contiguous")
     assert 0 < result.low_ms <= result.median_ms
+    assert result.batch_norm_folded is (False if RUNTIMES[name].in_torch else None)
+    assert result.denormals_flushed is (True if RUNTIMES[name].inline else None)
 
 
 @ONNX
@@ -125,9 +129,80 @@ def test_what_an_engine_cannot_do_is_told(options, message):
 
 
 @ONNX
+def test_denormals_stay_flushed_when_the_first_session_of_a_process_is_made(exported, tmp_path):
+    (tmp_path / "network.onnx").write_bytes(exported)
+    code = f"""
+import torch
+from nas.measure.device import quiet
+from nas.measure.onnx import OnnxModel, onnxruntime_run
+with quiet(torch.device("cpu"), 1, None):
+    model = OnnxModel(open({str(tmp_path / "network.onnx")!r}, "rb").read())
+    onnxruntime_run(model, torch.randn(1, *{SHAPE}), 1, "CPUExecutionProvider")()
+    print((torch.tensor([torch.finfo(torch.float32).tiny]) * 0.5).item())
+print((torch.tensor([torch.finfo(torch.float32).tiny]) * 0.5).item() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.0", "True"]
+
+
+@ONNX
 def test_a_network_that_cannot_be_exported_is_told():
     with pytest.raises(UnsupportedError, match=r"cannot export.*runtime=eager"):
         measure_latency(Noticing(), SHAPE, runtime="onnxruntime")
+
+
+class Gpu(SimpleNamespace):
+    """ONNX Runtime and an input on the second GPU of a machine that has two; ``starts``: the providers whose library loads."""
+
+    def __init__(self, *starts):
+        super().__init__(entries={}, sizes={}, asked=None, starts=starts)
+        self.device, self.dtype, self.shape, self.SessionOptions = torch.device("cuda", 1), torch.float32, (1, 2), lambda: self
+        self.get_inputs = self.get_outputs = lambda: [SimpleNamespace(name="x")]
+        self.io_binding = lambda: SimpleNamespace(bind_input=lambda *words: None, bind_output=lambda *words: None)
+
+    def get_available_providers(self):
+        return [CUDA, TENSORRT, CPU]
+
+    def add_session_config_entry(self, name, value):
+        self.entries[name] = value
+
+    def add_free_dimension_override_by_name(self, name, size):
+        self.sizes[name] = size
+
+    def InferenceSession(self, content, options, providers, enable_fallback):
+        self.asked = providers, enable_fallback
+        return self
+
+    def get_providers(self):
+        return [name for name, _ in self.asked[0] if name in self.starts] + [CPU]
+
+    def contiguous(self):
+        return self
+
+    def data_ptr(self):
+        return 0
+
+
+def with_a_free_batch():
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", 2)) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", "x", "y")], "g", [x], [y])
+    return OnnxModel(helper.make_model(graph).SerializeToString())
+
+
+@ONNX
+@pytest.mark.parametrize(("provider", "others"), [(CUDA, []), (TENSORRT, [CUDA])])
+def test_a_gpu_is_the_one_asked_for_and_nothing_runs_beside_it(provider, others, monkeypatch):
+    gpu = Gpu(provider)
+    monkeypatch.setitem(sys.modules, "onnxruntime", gpu)
+    onnxruntime_run(with_a_free_batch(), gpu, 1, provider)
+    assert gpu.asked == ([(name, {"device_id": 1}) for name in (provider, *others)], 0)
+    assert gpu.entries["session.disable_cpu_ep_fallback"] == "1"
+    assert gpu.sizes == {"batch": 1}
+    gpu.starts = others
+    with pytest.raises(MeasureError, match=f"cannot start its {provider} here"):
+        onnxruntime_run(with_a_free_batch(), gpu, 1, provider)
 
 
 @ONNX

@@ -1,5 +1,6 @@
 """A real server with a real worker process on loopback; one for the file, because a worker imports torch and an exporter."""
 
+import ast
 import http.client
 import io
 import json
@@ -43,9 +44,9 @@ def graph():
 
 
 @contextmanager
-def serving(**words):
+def serving(*devices, **words):
     """A server in a thread of this process; its workers are processes of their own."""
-    server = MeasureServer("127.0.0.1", 0, ["cpu"], **words)
+    server = MeasureServer("127.0.0.1", 0, devices or ["cpu"], **words)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -85,7 +86,7 @@ def test_a_server_measures_an_exported_network_as_this_machine_would(server, tok
 
 def test_sources_are_measured_by_torch_where_they_are_allowed(server, token):
     latency = measure_at(server.url, graph(), limits=LENIENT)
-    assert (latency.runtime, latency.memory_format) == ("eager", "channels_last")
+    assert (latency.runtime, latency.memory_format, latency.weights) == ("eager", "channels_last", "random")
     assert latency.median_ms == pytest.approx(latency.relative * latency.reference_ms)
 
 
@@ -134,6 +135,10 @@ MEASURE = {"ask": "measure", "protocol": PROTOCOL, "shape": [3, 8, 8], "options"
     (frame(MEASURE), {"Content-Type": "text/plain"}, "this is a measuring server"),
     (frame(MEASURE | {"device": "tpu"}), {}, "does not measure there"),
     (frame(MEASURE | {"device": 3}), {}, "does not measure there"),
+    (frame(MEASURE | {"device": []}), {}, "does not measure there"),
+    (b'{"size":0,"a":' + b"[" * 60_000 + b"\n", {}, "not a question"),
+    (frame(MEASURE), {"Content-Length": "9" * 5000}, "too large for this server"),
+    (frame(MEASURE | {"options": {"dtype": "bfloat16"}}), {}, "float32 or float16"),
     (frame(MEASURE | {"protocol": 0}), {}, "different protocols"),
     (frame(MEASURE | {"format": "pickle"}), {}, "other formats"),
     (frame(MEASURE, b"not onnx"), {}, "not an ONNX model"),
@@ -152,6 +157,20 @@ MEASURE = {"ask": "measure", "protocol": PROTOCOL, "shape": [3, 8, 8], "options"
 def test_what_is_wrong_is_told_and_the_server_goes_on(server, token, body, headers, message):
     assert message in post(server, body, headers)
     assert check_target(server.url)
+
+
+def test_a_question_that_names_no_device_is_measured_on_the_first(token, monkeypatch):
+    """The first does not exist here, which its worker tells."""
+    monkeypatch.setattr(MeasureServer, "_hello", lambda self, desk: {})
+    with serving("cuda:99", "cpu", token=TOKEN) as two:
+        assert "no such device" in post(two, frame(MEASURE, b"not onnx"), {})
+        assert "not an ONNX model" in post(two, frame(MEASURE | {"device": "cpu"}, b"not onnx"), {})
+
+
+def test_a_worker_stands_in_an_empty_folder_of_its_own(server, token):
+    told = post(server, frame(MEASURE | {"format": "source"}, b"import os; raise RuntimeError([os.getcwd(), *os.listdir()])"), {})
+    (folder,) = ast.literal_eval(told.rpartition(": ")[2])
+    assert Path(folder).name.startswith("nas-worker-")
 
 
 @pytest.mark.slow
@@ -179,6 +198,17 @@ def test_a_client_that_goes_gives_its_turn_up(server, token):
     gone.close()
     behind.join(60)
     assert answers[0].median_ms > 0
+
+
+def test_a_worker_has_the_time_that_its_question_may_wait_for_the_device():
+    desk = Desk("cpu", allow=False, most_waiting=1, seconds=0)
+    try:
+        assert b"device_name" in desk.answer({"wait_s": 60}, io.BytesIO(frame({"ask": "hello"})), lambda: False)
+        desk.close()
+        with pytest.raises(MeasureError, match=r"took too long; expected within 0\.1 s"):
+            desk.answer({"wait_s": 0.1}, io.BytesIO(frame({"ask": "hello"})), lambda: False)
+    finally:
+        desk.close()
 
 
 def test_a_full_queue_is_told():

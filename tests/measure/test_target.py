@@ -37,6 +37,7 @@ def quick(tmp_path, monkeypatch):
 def test_graphs_and_modules_are_measured_here(network):
     latency = measure_at("cpu", network, (3, 8, 8), limits=LENIENT, batch=2)
     assert (latency.device, latency.batch, latency.input_shape) == ("cpu", 2, (3, 8, 8))
+    assert latency.weights == ("random" if network is GRAPH else None)
 
 
 def test_the_device_is_waited_for_and_then_told():
@@ -101,6 +102,11 @@ def test_a_graph_travels_as_the_source_that_is_exported():
     form, body = exported(GRAPH, (3, 8, 8), {})
     assert form == "source"
     assert b"def build(" in body
+
+
+def test_a_type_that_no_engine_takes_is_told_before_anything_travels():
+    with pytest.raises(MeasureError, match=r"float32 or float16.*bfloat16"):
+        exported(GRAPH, (3, 8, 8), {"runtime": "onnxruntime", "dtype": "bfloat16"})
 
 
 def test_another_unit_is_the_same_measurement():
