@@ -24,6 +24,7 @@ from nas.measure.reference import Anchors
 from nas.measure.table import Additivity, LatencyTable, Measure, Sums, Work, work_of
 from nas.measure.target import conditions_at, is_remote
 from nas.net.graph import Graph, Size
+from nas.net.identity import identity
 from nas.net.lower import lower
 from nas.ops import Shape
 from nas.search.config import whole_number
@@ -129,10 +130,13 @@ def _fill(table: LatencyTable, work: list[Work], measure: Measure, batch: int) -
 
 def _fill_whole(table: LatencyTable, samples: Iterable[tuple[Architecture, Graph]], size: Size, count: int,
                 measure: Measure) -> list[str]:  # fmt: skip
-    """Measure networks whole that the table covers until it holds so many, telling progress; why some were refused."""
-    covered = (architecture for architecture, graph in samples if not table.missing(graph))
+    """Measure networks whole that the table covers until it holds so many, telling progress; why some were refused.
+
+    Those it holds, of this command or an earlier one, are left out.
+    """
+    new = (architecture for architecture, graph in samples if not table.missing(graph) and identity(graph) not in table.whole)
     errors: list[str] = []
-    for architecture in islice(covered, max(0, count - len(table.whole))):
+    for architecture in islice(new, max(0, count - len(table.whole))):
         print(f"\r{len(table.whole) + len(errors) + 1} of {count} whole networks", end="", file=sys.stderr, flush=True)
         try:
             table.add_whole(architecture, size, measure)

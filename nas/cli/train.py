@@ -85,6 +85,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _train(arguments: Arguments, subject: Subject, data: Dataset, page: RecipePage, out: Path, device: str, group: Group,
            how: dict[str, Any]) -> tuple[FinalResult | None, int]:  # fmt: skip
     """What the training came to, None where it was interrupted; and the last epoch, counted from 1."""
+    from nas.measure.device import giving_way
     from nas.report.training import training_view
     from nas.search.final import train_final
 
@@ -98,8 +99,9 @@ def _train(arguments: Arguments, subject: Subject, data: Dataset, page: RecipePa
                 show(epoch, epochs)
 
         try:
-            result = train_final(subject.architecture, subject.size, data, page, folder=out, name=subject.name, device=device,
-                                 on_epoch=on_epoch, group=group, **how)  # fmt: skip
+            with giving_way(device) as on_step:
+                result = train_final(subject.architecture, subject.size, data, page, folder=out, name=subject.name,
+                                     device=device, on_epoch=on_epoch, on_step=on_step, group=group, **how)  # fmt: skip
         except KeyboardInterrupt:  # at any moment: what was not saved is one epoch at most
             return None, done
     return result, done

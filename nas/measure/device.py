@@ -7,12 +7,14 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import torch
 
 from nas.errors import MeasureError
+from nas.measure.lock import GiveWay, device_shared
 
 Run = Callable[[], object]
 Timing = tuple[float, bool]
@@ -69,6 +71,18 @@ def lock_name(device: torch.device) -> str:
     if device.type != "cuda":
         return device.type
     return f"cuda-{getattr(torch.cuda.get_device_properties(device), 'uuid', device.index)}"
+
+
+@contextmanager
+def giving_way(device: str) -> Iterator[GiveWay]:
+    """What a training calls between its steps, so that a measurement has a GPU to itself. On the CPU nothing waits: a search's
+    workers have cores of their own there."""
+    if device == "cpu":
+        yield bool
+        return
+    gpu = find_device(device)
+    with device_shared(lock_name(gpu), idle=partial(torch.cuda.synchronize, gpu)) as give_way:
+        yield give_way
 
 
 def clock_mhz(device: torch.device) -> float | None:

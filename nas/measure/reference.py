@@ -40,6 +40,19 @@ class Sum(nn.Module):
         return out
 
 
+class Reference(nn.Sequential):
+    """A reference of this depth; another machine builds it by its ``source``, from the same version of nas."""
+
+    def __init__(self, depth: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.depth = depth
+
+    @property
+    def source(self) -> str:
+        """As every source of a network: a file with ``build()``."""
+        return f"from nas.measure.reference import reference_net\n\n\ndef build():\n    return reference_net({self.depth})\n"
+
+
 DEPTHS = (1, 4)
 """Blocks a stage of the two references, which take about 1 and 3 ms on a core.
 
@@ -49,7 +62,7 @@ large one.
 """
 
 
-def reference_net(depth: int = DEPTHS[0]) -> nn.Module:
+def reference_net(depth: int = DEPTHS[0]) -> Reference:
     """A convolutional network of fixed weights, input (3, 32, 32): the mix that cells are made of, ``depth`` times.
 
     Foreign load slows convolutions, depthwise convolutions, pooling and dispatch by different factors. Of references
@@ -63,7 +76,7 @@ def reference_net(depth: int = DEPTHS[0]) -> nn.Module:
         layers.append(SepConv(16, 32, 3, 2))
         for _ in range(depth):
             layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), Sum(SepConv(32, 32, 3, 1), nn.MaxPool2d(3, 1, 1))]
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
+        return Reference(depth, *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
 
 
 class Anchors:

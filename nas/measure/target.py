@@ -21,7 +21,7 @@ from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
 from nas.measure.onnx import to_onnx
 from nas.measure.protocol import Between, Limits
-from nas.measure.reference import Anchors
+from nas.measure.reference import Anchors, Reference
 from nas.measure.remote import ANSWER_S, Address, connect, remote_status
 from nas.measure.runtime import EXPORTER, find_runtime
 from nas.measure.wire import PROTOCOL
@@ -169,6 +169,8 @@ def _answer(address: Address, question: Mapping[str, Any], body: bytes, seconds:
 def exported(network: Graph | nn.Module, shape: Shape, options: Options) -> tuple[str, bytes]:
     """The network as it travels: its format and content. Raises MeasureError, or ExportError, when it cannot."""
     if find_runtime(options.get("runtime", "eager")).in_torch:
+        if isinstance(network, Reference):
+            return "source", network.source.encode()
         if not isinstance(network, Graph):
             raise MeasureError("a module of one's own does not travel as source", hint="Measure it with runtime=onnxruntime.")
         return "source", render(network, Head(title="A network to be measured.")).encode()

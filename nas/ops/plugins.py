@@ -29,7 +29,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from nas.errors import SpaceError, UsageError, nearest
+from nas.errors import RunError, SpaceError, UsageError, nearest
 from nas.ops.catalogue import ALIASES, FROM_WIRING, OPS, OpSpec, SketchFunction, register
 from nas.ops.measured import measure, tell
 
@@ -75,8 +75,29 @@ def load_plugins(plugins: Iterable[str]) -> None:
 
 
 def is_loaded(plugin: str) -> bool:
-    """Whether that file or entry point has been loaded."""
-    return absolute(plugin) in _LOADED
+    """Whether that entry point or file has been loaded, or a copy of the file."""
+    return absolute(plugin) in _LOADED or _twin(plugin, file_digest(plugin)) is not None
+
+
+def loaded_as(plugin: str, digest: str | None) -> str | None:
+    """Under which path a file was loaded that had this content, wherever it lay then; None where it was not loaded.
+
+    Without a digest its path alone tells, as an entry point's name does. Raises RunError when what was loaded has its name and
+    another content.
+    """
+    if digest is None:
+        return plugin if absolute(plugin) in _LOADED else None
+    if (twin := _twin(plugin, digest)) is None and (other := next(filter(_namesake(plugin), _LOADED), None)) is not None:
+        raise RunError("the plugin is not what this run began with", where=other, hint="Restore the file, or start a new run.")
+    return twin
+
+
+def file_digest(path: str) -> str | None:
+    """What tells a file's content; None where there is none."""
+    try:
+        return blake2b(Path(path).expanduser().read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return None
 
 
 def absolute(plugin: str) -> str:
@@ -89,7 +110,16 @@ def on_command_line(plugins: Iterable[str]) -> str:
     return "".join(f" plugins={shlex.quote(plugin)}" for plugin in plugins)
 
 
-_LOADED: set[str] = set()
+_LOADED: dict[str, str | None] = {}  # files by their absolute paths, with what tells their content; entry points by their names
+
+
+def _twin(plugin: str, digest: str | None) -> str | None:
+    """The loaded file of that name and content."""
+    return next((path for path in filter(_namesake(plugin), _LOADED) if digest is not None and _LOADED[path] == digest), None)
+
+
+def _namesake(plugin: str) -> Callable[[str], bool]:
+    return lambda path: Path(path).name == Path(plugin).name
 
 
 def _is_file(plugin: str) -> bool:
@@ -109,7 +139,7 @@ def _load(plugin: str) -> None:
             home, _, class_name = spec.module.partition(":")
             if home == module or home.startswith(f"{module}."):
                 _alias(f"{prefix}:{class_name}", name)
-    _LOADED.add(absolute(plugin))
+    _LOADED[absolute(plugin)] = file_digest(plugin) if _is_file(plugin) else None
 
 
 @contextmanager

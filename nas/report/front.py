@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UsageError
+from nas.search.metrics import METRICS
 
 ENDINGS = (".svg", ".png", ".pdf")
 _SEARCH, _FRONT, _BASELINE, _PEER, _INK = "#2f6fd0", "#d1495b", "#7a8794", "#b7791f", "#5d6b7c"
-_NAMES = {"accuracy": "validation accuracy (%)", "latency": "latency (ms)", "num_params": "parameters", "macs": "multiply-adds"}
 
 
 def front_figure(document: Mapping[str, Any], file: Path) -> None:
-    """Draw a run's document: accuracy over the other objective, with 95 % intervals on the front.
+    """Draw a run's document: accuracy over the other objective, with 95 % intervals on the front, whose ties are hollow.
 
     Raises UsageError where matplotlib is not installed, for another ending, or when the file cannot be written.
     """
@@ -61,6 +61,9 @@ def _draw(axes: Any, document: Mapping[str, Any], x: str, y: str) -> None:
         axes.errorbar(at(front, x), at(front, y), fmt="o", color=_FRONT, markersize=6, capsize=2, elinewidth=1, label="front",
                       **dict([bars[y]] if y in bars else []))  # fmt: skip
         axes.step(at(front, x), at(front, y), where="post", color=_FRONT, linewidth=1, linestyle=":")
+    if tied := [t for t in trials if t["ties"]]:
+        style = {"s": 40, "facecolors": "white", "edgecolors": _FRONT, "linewidths": 1.2, "zorder": 3}
+        axes.scatter(at(tied, x), at(tied, y), label="as good as one of the front within the errors", **style)
     for peer in document["peers"]:
         where = [peer.get(f"{m}_ms" if m == "latency" else m) for m in (x, y)]
         if None not in where:
@@ -73,9 +76,17 @@ def _draw(axes: Any, document: Mapping[str, Any], x: str, y: str) -> None:
             axes.axvline(limit["limit"], color=_INK, linestyle="--", linewidth=1)
     run = document["run"]
     axes.set_title(f"{run['space']} on {run['data']}, budget {run['budget']}", fontsize=10, color=_INK, parse_math=False)
-    axes.set_xlabel(_NAMES.get(x, x))
-    axes.set_ylabel(_NAMES.get(y, y))
+    axes.set_xlabel(axis_title(x))
+    axes.set_ylabel(axis_title(y))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if trials:
         axes.legend(frameon=False, fontsize=9)
+
+
+def axis_title(name: str) -> str:
+    """A metric's label with its unit; a product of metrics is called by its text."""
+    if (metric := METRICS.get(name)) is None:
+        return name
+    unit = "%" if name == "accuracy" else metric.unit
+    return f"{metric.label} ({unit})" if unit else metric.label

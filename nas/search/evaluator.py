@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from nas.errors import CheckpointError, DataError, MeasureError, UnsupportedError
-from nas.measure.device import device_models, find_device, lock_name
-from nas.measure.lock import device_shared
+from nas.measure.device import device_models, giving_way
 from nas.measure.metrics import measure_metrics
 from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
 from nas.measure.target import measure_at
@@ -219,10 +218,9 @@ def _fit(architecture: Architecture, payload: Mapping[str, Any], recipe: Recipe,
 @contextmanager
 def between_steps(device: str, report: Report) -> Iterator[Callable[[], object]]:
     """What to call between the steps of a training: it shows the driver that the job is alive, and lets a measurement have a
-    GPU to itself. A CPU's workers have cores of their own."""
+    GPU to itself."""
     told = time.perf_counter()
-    shared = device != "cpu"
-    with device_shared(lock_name(find_device(device)), idle=torch.cuda.synchronize) if shared else nullcontext(bool) as give_way:
+    with giving_way(device) as give_way:
 
         def on_step() -> None:
             nonlocal told

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from nas.net.graph import Size
 from nas.search.objectives import ALWAYS, METRICS, Constraint, Objective, below, further
 from nas.search.run import FRONT_COLUMNS, RunFolder
@@ -122,7 +124,8 @@ def _order(record: Record, objectives: Sequence[Objective]) -> tuple[float, ...]
 
 def errors_of(record: Record, checks: Checks | None = None) -> dict[str, float]:
     """Standard errors of a trial's metrics, where they are known: of accuracy from training to training when it was trained
-    again, otherwise that of counting right answers among so many images; of latency from the interval of its median."""
+    again, otherwise that of counting right answers among so many images; of latency from the interval of its median, and of
+    throughput, which is made of that median, the same share."""
     errors = {}
     accuracy, images = record.metrics.get("accuracy"), record.attrs.get("val_images")
     repeats = checks.repeats.get(record.number, []) if checks else []
@@ -132,21 +135,30 @@ def errors_of(record: Record, checks: Checks | None = None) -> dict[str, float]:
         errors["accuracy"] = max(errors.get("accuracy", 0.0), statistics.stdev([accuracy, *repeats]))
     if (low := record.attrs.get("latency_low_ms")) is not None:
         errors["latency"] = (record.attrs["latency_high_ms"] - low) / (2 * NORMAL_95)
+        if {"latency", "throughput"} <= record.metrics.keys():
+            errors["throughput"] = record.metrics["throughput"] * errors["latency"] / record.metrics["latency"]
     return errors
 
 
 def ties(records: Sequence[Record], objectives: Sequence[Objective], checks: Checks | None = None) -> dict[int, list[int]]:
     """Of each trial the others that may well dominate it: within the errors of both they are no worse in any objective."""
-    errors = {r.number: errors_of(r, checks) for r in records}
+    table = as_good(records, records, objectives, checks)
+    return {b.number: [a.number for a, tied in zip(records, column, strict=True) if tied and a is not b]
+            for b, column in zip(records, table.T, strict=True)}  # fmt: skip
 
-    def may_dominate(a: Record, b: Record) -> bool:
-        for o in objectives:
-            error = math.hypot(*(_error(o, r, errors[r.number]) for r in (a, b)))
-            if not o.loss(a.metrics) <= o.loss(b.metrics) + NORMAL_95 * error:
-                return False
-        return True
 
-    return {b.number: [a.number for a in records if a is not b and may_dominate(a, b)] for b in records}
+def as_good(records: Sequence[Record], others: Sequence[Record], objectives: Sequence[Objective],
+            checks: Checks | None = None) -> np.ndarray:  # fmt: skip
+    """Whether each of the trials (a row) is no worse than each of the others (a column) in any objective, within their errors."""
+
+    def judged(trials: Sequence[Record]) -> np.ndarray:
+        known = [(r, errors_of(r, checks)) for r in trials]
+        return np.array([[(o.loss(r.metrics), _error(o, r, errors)) for o in objectives] for r, errors in known],
+                        dtype=float).reshape(len(trials), len(objectives), 2)  # fmt: skip
+
+    a, b = judged(records)[:, None], judged(others)[None]
+    found: np.ndarray = (a[..., 0] <= b[..., 0] + NORMAL_95 * np.hypot(a[..., 1], b[..., 1])).all(axis=-1)
+    return found
 
 
 def _error(objective: Objective, record: Record, errors: Mapping[str, float]) -> float:

@@ -11,6 +11,7 @@ import torch
 from nas.errors import MeasureError, RunError, UsageError
 from nas.measure.device import device_name
 from nas.measure.metrics import METRICS, TIMED
+from nas.measure.remote import Address
 from nas.measure.table import LatencyTable, Sums
 from nas.measure.target import check_target, conditions_at, is_remote
 from nas.net.graph import Size
@@ -87,7 +88,10 @@ def latency_table(settled: Settled, say: Callable[[str], None]) -> LatencyTable 
     if not is_remote(target) and Target.parse(target).elsewhere:
         raise UsageError("what a cluster's nodes are cannot be compared with a latency table", got=f"target={target}")
     size = plan.deploy
-    make = (f"Make one: nas latency-table {config.space} target={target} batch={plan.batch} runtime={config.measured_by} input="
+    begin, there = "Make one", target
+    if is_remote(target):  # by its own machine alone: thousands of short measurements are no work for a connection
+        begin, there = "Make one on that machine, and bring its file here", Address.parse(target).device or "cpu"
+    make = (f"{begin}: nas latency-table {config.space} target={there} batch={plan.batch} runtime={config.measured_by} input="
             f"{times(size.input)} num_classes={size.num_classes} width={size.width:g} depth={size.depth:g} out=FILE")  # fmt: skip
     table = LatencyTable.open(path, conditions_at(target, batch=plan.batch, threads=1, runtime=config.measured_by), hint=make)
     graphs, sums = samples(settled.space, size, SAMPLES), Sums(table)

@@ -28,13 +28,15 @@ _NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?|\.\d+)\s*([A-Za-zµ%]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that a candidate is judged by. Values are stored in ``unit``; ``units`` are factors to it."""
+    """A number that a candidate is judged by. Values are stored in ``unit``; ``units`` are factors to it. ``label``: its name on
+    the axis of a picture."""
 
     name: str
     direction: Direction
     unit: str
     units: Mapping[str, Fraction]
     example: str
+    label: str
 
     def parse(self, text: str) -> float:
         """The value of a text such as "3ms", "1.5M" or "90%"; a bare number is in ``unit``. Raises UsageError."""
@@ -75,15 +77,15 @@ def _spelt(word: str, units: Mapping[str, Fraction]) -> str:
 METRICS: Mapping[str, Metric] = MappingProxyType({
     metric.name: metric
     for metric in (
-        Metric("accuracy", "maximize", "", _FRACTIONS, "0.9 or 90%"),
-        Metric("latency", "minimize", "ms", _TIMES, "3ms"),
-        Metric("num_params", "minimize", "", _COUNTS, "1M"),
-        Metric("macs", "minimize", "", _COUNTS, "300M"),
-        Metric("memory", "minimize", "B", _BYTES, "200MB"),
-        Metric("weight_bytes", "minimize", "B", _BYTES, "10MB"),
-        Metric("latency_p95", "minimize", "ms", _TIMES, "3ms"),
-        Metric("throughput", "maximize", "", _COUNTS, "2K"),
-        Metric("energy", "minimize", "mJ", _JOULES, "5mJ"),
+        Metric("accuracy", "maximize", "", _FRACTIONS, "0.9 or 90%", "validation accuracy"),
+        Metric("latency", "minimize", "ms", _TIMES, "3ms", "latency"),
+        Metric("num_params", "minimize", "", _COUNTS, "1M", "parameters"),
+        Metric("macs", "minimize", "", _COUNTS, "300M", "multiply-adds"),
+        Metric("memory", "minimize", "B", _BYTES, "200MB", "memory"),
+        Metric("weight_bytes", "minimize", "B", _BYTES, "10MB", "weights"),
+        Metric("latency_p95", "minimize", "ms", _TIMES, "3ms", "95th percentile of latency"),
+        Metric("throughput", "maximize", "", _COUNTS, "2K", "images a second"),
+        Metric("energy", "minimize", "mJ", _JOULES, "5mJ", "energy of an image"),
     )
 })  # fmt: skip
 """Every metric by name: accuracy is a fraction, latencies in ms, parameters and multiply-adds counts, memory and weights in

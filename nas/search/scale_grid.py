@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import MeasureError, RunError, UsageError
-from nas.measure.device import find_device, lock_name
+from nas.measure.device import find_device, giving_way, lock_name
 from nas.measure.latency import Latency, measure_latency
 from nas.measure.lock import device_lock
 from nas.measure.reference import Anchors
@@ -86,7 +86,8 @@ class Grid:
         epochs = recipe.epochs
         if seconds is not None:
             data = self._data(self.base)
-            epoch_s = step * epoch_seconds(graph, data, recipe, self.compare.seed, self.compare.device)
+            with giving_way(self.compare.device):
+                epoch_s = step * epoch_seconds(graph, data, recipe, self.compare.seed, self.compare.device)
             left = seconds * MARGIN - (time.perf_counter() - start)
             if (most := int(left / epoch_s / min(LEAST_EPOCHS, epochs))) < 2:
                 raise UsageError("the budget is too small to compare anything", got=f"{seconds:g} s",
@@ -145,8 +146,9 @@ class Grid:
         graph = lower(self.architecture, size)
         with seed_everything(derive_seed(how.seed, "weights"), how.device):
             network = build(graph).to(how.device)
-        result = fit(network, self._data(size).sealed(), self.recipe.lasting(epochs), seed=derive_seed(how.seed, "training"),
-                     device=how.device)  # fmt: skip
+        with giving_way(how.device) as on_step:
+            result = fit(network, self._data(size).sealed(), self.recipe.lasting(epochs), seed=derive_seed(how.seed, "training"),
+                         device=how.device, on_step=on_step)  # fmt: skip
         macs = lower(self.architecture, self.base).macs
         return {**asdict(coefficients), "input": list(size.input or ()), "num_params": graph.num_params, "macs": graph.macs,
                 "macs_ratio": graph.macs / max(macs, 1), "epochs": epochs, "val_accuracy": result.val_accuracy,

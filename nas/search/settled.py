@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from nas.train.sources import NAMED
 class Settled:
     """A configuration in which nothing is left to choose, and what the choices were made from.
 
-    ``name`` is the study's name in its storage, ``fingerprint`` the data's.
+    ``name`` is the study's name in its storage, ``fingerprint`` the data's. ``digests`` tell the contents of the plugins' and the
+    recipe's files by their paths: a run that goes on knows them wherever they lie then, as in the folder of another job.
     """
 
     config: SearchConfig
@@ -39,6 +40,7 @@ class Settled:
     space: SearchSpace
     fingerprint: str
     plan: Plan
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shares(self) -> Shares:
@@ -68,7 +70,15 @@ class Settled:
             proxy=_words(plan.proxy),
             baseline=said["baseline"], repeats=said["repeats"], peers=said["peers"], final=said["final"],
         )  # fmt: skip
-        return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan)
+        digests = {path: digest for path in _files(config) if (digest := plugins.file_digest(path))}
+        return cls(config=config, name=name, device=device, space=space, fingerprint=fingerprint, plan=plan, digests=digests)
+
+    def with_recipe(self, word: str) -> Settled:
+        """With the same recipe under the path that is said now, if one is."""
+        if word == DEFAULTS["recipe"]:
+            return self
+        path = absolute_recipe(word)
+        return replace(self, config=replace(self.config, recipe=path), digests=_moved(self.digests, {self.config.recipe: path}))
 
     def to_mapping(self) -> dict[str, Any]:
         """YAML-plain; :meth:`from_mapping` reads it back, and ``config=FILE`` reads all but the last key."""
@@ -76,7 +86,7 @@ class Settled:
                 "epoch_s": round(self.plan.epoch_s, 6), "recipe": self.plan.recipe.to_mapping()}  # fmt: skip
         return {**self.config.to_mapping(), RESOLVED: {
             "study": self.name, "device": self.device, "data_fingerprint": self.fingerprint, "plan": plan,
-            "page": to_page(self.space.spec),
+            "page": to_page(self.space.spec), "digests": dict(self.digests),
         }}  # fmt: skip
 
     @classmethod
@@ -89,10 +99,11 @@ class Settled:
         """Raises RunError when something is missing or cannot be read."""
         try:
             resolved, config = words[RESOLVED], SearchConfig.from_words(words)
-            plan = resolved["plan"]
-            _check_plugins(config.plugins, where)
+            plan, digests = resolved["plan"], {**resolved.get("digests", {})}
+            loaded = _loaded(config.plugins, digests, where)
             return cls(
-                config=config, name=resolved["study"], device=resolved["device"],
+                config=replace(config, plugins=tuple(loaded.values())), digests=_moved(digests, loaded),
+                name=resolved["study"], device=resolved["device"],
                 space=SearchSpace(parse_page(resolved["page"])), fingerprint=resolved["data_fingerprint"],
                 plan=Plan(deploy=size_of(plan["deploy"]), proxy=size_of(plan["proxy"]), batch=plan["batch"],
                           epoch_s=plan["epoch_s"],
@@ -106,12 +117,26 @@ class Settled:
             raise RunError("the run's configuration is damaged", where=where, got=f"{type(error).__name__}: {error}") from None
 
 
-def _check_plugins(needed: tuple[str, ...], where: str) -> None:
-    """A run's plugins are loaded by who reads it, never because its folder says so. Raises RunError."""
-    if missing := [plugin for plugin in needed if not plugins.is_loaded(plugin)]:
+def _loaded(needed: tuple[str, ...], digests: Mapping[str, str], where: str) -> dict[str, str]:
+    """A run's plugins and the paths they are loaded from: by who reads the run, never because its folder says so.
+
+    Raises RunError when one is not loaded, or has changed.
+    """
+    found = {plugin: plugins.loaded_as(plugin, digests.get(plugin)) for plugin in needed}
+    if missing := [plugin for plugin, path in found.items() if path is None]:
         raise RunError("this run has operations of a plugin that is not loaded", where=where, got=missing[0],
-                       hint=f"Add{plugins.on_command_line(missing)} to the command line, "
-                            "if you trust that file: a run alone runs no code.")  # fmt: skip
+                       hint=f"Add{plugins.on_command_line(missing)} to the command line, or where that file lies now, "
+                            "if you trust it: a run alone runs no code.")  # fmt: skip
+    return {plugin: path for plugin, path in found.items() if path is not None}
+
+
+def _files(config: SearchConfig) -> list[str]:
+    """The plugins and the recipe that are files and no names."""
+    return [path for path in (*config.plugins, config.recipe) if Path(path).is_absolute()]
+
+
+def _moved(digests: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    return {paths.get(path, path): digest for path, digest in digests.items()}
 
 
 def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
@@ -128,7 +153,7 @@ def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
           for key in ("engine", "early_stopping", "formats")),
         ("runtime", run.config.measured_by, asked.runtime),
         ("latency_table", run.config.latency_table, absolute_file(asked.latency_table)),
-        ("recipe", run.config.recipe, None if asked.recipe == DEFAULTS["recipe"] else absolute_recipe(asked.recipe)),
+        ("recipe", run.config.recipe, _recipe_now(run, asked)),
         *((key, run.shares.to_mapping()[key], asked.shares[key] and shares.to_mapping()[key]) for key in asked.shares),
     ]  # fmt: skip
     for key in ("deploy", "proxy"):
@@ -139,6 +164,16 @@ def check_same(run: Settled, asked: SearchConfig, folder: RunFolder) -> None:
             got, expected = (None, None) if key == "space" else (str(now), str(before))
             raise RunError(f"this run has another {key}", where=str(folder.path), expected=expected, got=got,
                            hint="Go on with `nas resume`, or choose another run=.")  # fmt: skip
+
+
+def _recipe_now(run: Settled, asked: SearchConfig) -> str | None:
+    """None where no recipe is said; the run's own where the content is the same; another word otherwise."""
+    if asked.recipe == DEFAULTS["recipe"]:
+        return None
+    path, known = absolute_recipe(asked.recipe), run.digests.get(run.config.recipe)
+    if known is None:
+        return path
+    return run.config.recipe if plugins.file_digest(path) == known else f"{path}, which says something else"
 
 
 def limits_of(config: SearchConfig, spec: Spec) -> tuple[Constraint, ...]:

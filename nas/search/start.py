@@ -127,10 +127,10 @@ def resume(folder: RunFolder, *, budget: str | None = None, workers: int | None 
     ``asked`` is another search than the run's.
     """
     settled = Settled.read(folder)
-    config = settled.config
     if asked is not None:
         check_same(settled, asked, folder)
-        config = replace(config, **{key: value for key in HERE if (value := getattr(asked, key)) is not None})
+        settled = settled.with_recipe(asked.recipe)
+    config = replace(settled.config, **{key: value for key in HERE if (value := getattr(asked, key, None)) is not None})
     if budget is not None:
         config = config.with_budget(extended(config.budget, budget))
     meter = Meter(parse_budget(config.budget))

@@ -60,8 +60,12 @@ def test_a_space_is_measured_once_and_judged(measured, capsys):
     assert "0 of them measured now" in text
     assert "additivity over 3 whole networks" in text
     assert "rank correlation 1.00" in text
-    assert nas("tiny.yaml", "networks=8", "check=5") == 0
+    assert nas("tiny.yaml", "networks=8", "check=5", "--json") == 0
     assert len(measured) == count + 2
+    assert json.loads(capsys.readouterr().out)["additivity"]["n"] == 5
+    assert nas("tiny.yaml", "networks=8", "check=20", "--json") == 0
+    assert len(measured) == count + 2, "none is measured twice"
+    assert json.loads(capsys.readouterr().out)["additivity"]["n"] == 5, "all that the table covers"
 
 
 def test_networks_are_sampled_until_they_bring_nothing_new(measured, capsys, monkeypatch):
@@ -124,6 +128,26 @@ def test_a_whole_network_that_is_refused_is_told(measured, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "2 measurements were refused, the same command tries them again: too large to measure" in text
     assert "additivity: no network" in text
+
+
+def test_whole_networks_that_were_missed_are_made_up_for_later(measured, capsys, monkeypatch):
+    usual, whole = verb.measure_latency, []
+
+    def interrupted(module, shape, *, limits, **options):
+        if limits is not verb.LIMITS:
+            whole.append(shape)
+            if len(whole) == 2:
+                raise KeyboardInterrupt
+        return usual(module, shape)
+
+    monkeypatch.setattr(verb, "measure_latency", interrupted)
+    assert nas("tiny.yaml", "networks=8", "check=4") == 130
+    for _ in range(2):
+        assert nas("tiny.yaml", "networks=8", "check=4", "--json") == 0
+        capsys.readouterr()
+    assert len(whole) == 2 + 3
+    assert nas("tiny.yaml", "networks=8", "check=4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["additivity"]["n"] == 4
 
 
 @pytest.mark.parametrize(("words", "message"), [

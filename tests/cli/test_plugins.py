@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,33 @@ def test_the_next_step_works_as_printed(verb: str, there: Path, capsys: pytest.C
     assert done.returncode == 0, done.stderr
     head = " ".join((there / f"printed-{verb}" / "network.py").read_text().partition("from __future__")[0].split())
     assert f"plugins={there / 'my_ops.py'}" in head.partition("Made with: ")[2]
+
+
+@pytest.fixture
+def moved(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another folder with the same files, and a copy of the run."""
+    for file in ("tiny.npz", "mine.yaml", "my_ops.py"):
+        shutil.copy(searched / file, tmp_path)
+    shutil.copytree(searched / "results" / "done", tmp_path / "results" / "done")
+    monkeypatch.chdir(tmp_path)
+    with tables_restored():
+        yield tmp_path
+
+
+def test_a_run_goes_on_with_its_plugin_where_it_lies_now(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", "done", "plugins=my_ops.py"]) == 0
+    assert f"plugins={moved / 'my_ops.py'}" in capsys.readouterr().out
+    config = yaml.safe_load((moved / "results" / "done" / "config.yaml").read_text())
+    assert config["plugins"] == [str(moved / "my_ops.py")]
+    assert list(config["resolved"]["digests"]) == config["plugins"]
+
+
+@pytest.mark.parametrize("verb", ["show", "resume"])
+def test_a_plugin_that_has_changed_is_refused(verb: str, moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (moved / "my_ops.py").open("a") as file:
+        file.write("WIDER = 2\n")
+    assert main([verb, "done", "plugins=my_ops.py"]) == 2
+    assert "my_ops.py: the plugin is not what this run began with. Restore the file" in capsys.readouterr().err
 
 
 BESSEL = '''

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,20 @@ def test_a_page_is_trained_and_exported(place: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "epoch 1 of 2: loss" not in said, "a finished training is not repeated"
     assert "fully trained" in said
+
+
+def test_a_training_gives_way_between_its_steps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    @contextmanager
+    def giving_way(device: str) -> Iterator[Callable[[], None]]:
+        yield lambda: steps.append(device)
+        steps.append("over")
+
+    monkeypatch.setattr("nas.measure.device.giving_way", giving_way)
+    assert main(["train", "net.yaml", "data=tiny.npz", "recipe=short.yaml", "out=t", "device=cpu"]) == 0
+    assert steps == ["cpu"] * (len(steps) - 1) + ["over"]
+    assert len(steps) > 2
 
 
 def test_a_trial_is_trained_at_the_size_it_is_deployed_at(

@@ -3,12 +3,25 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from threading import Thread
 
 import pytest
 import torch
 
 from nas.errors import MeasureError
-from nas.measure.device import CpuTimer, clock_mhz, device_models, device_name, find_device, lock_name, processor_name, quiet
+from nas.measure import device as room
+from nas.measure.device import (
+    CpuTimer,
+    clock_mhz,
+    device_models,
+    device_name,
+    find_device,
+    giving_way,
+    lock_name,
+    processor_name,
+    quiet,
+)
+from nas.measure.lock import device_lock
 
 CPU = torch.device("cpu")
 pins = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
@@ -103,3 +116,31 @@ def test_what_a_processor_is_called(tmp_path, monkeypatch, cpuinfo, name):
     assert processor_name(tmp_path / "none")
     monkeypatch.setenv("NAS_PROCESSOR", "board A")
     assert processor_name(tmp_path / "cpuinfo") == device_name(CPU) == device_models()["cpu"] == "board A"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there no training pauses")
+def test_a_training_gives_way_on_a_gpu_and_on_no_cpu(monkeypatch, tmp_path):
+    gpu, idle, measured = torch.device("cuda", 1), [], []
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(room, "find_device", {"cuda:1": gpu}.__getitem__)
+    monkeypatch.setattr(room, "lock_name", str)
+    monkeypatch.setattr(torch.cuda, "synchronize", idle.append)
+
+    def measure():
+        with device_lock(str(gpu)):
+            measured.append(True)
+
+    with device_lock("cpu"), giving_way("cpu") as on_step:
+        assert not on_step()
+    with giving_way("cuda:1") as on_step:
+        assert not on_step()
+        thread = Thread(target=measure)
+        thread.start()
+        time.sleep(0.05)
+        assert not measured, "a step is not interrupted"
+        while not on_step():
+            time.sleep(0.001)
+        assert measured
+        thread.join()
+    assert idle == [gpu], "the GPU that it trains on, not the current one"

@@ -21,7 +21,7 @@ from torch import nn
 from nas.errors import MeasureError, NasError, UsageError
 from nas.measure.latency import Latency
 from nas.measure.protocol import Limits
-from nas.measure.reference import Anchors
+from nas.measure.reference import DEPTHS, REFERENCE_SHAPE, Anchors, reference_net
 from nas.measure.remote import Address, Ssh, connect, find_token, is_loopback, remote_status
 from nas.measure.server import Desk, MeasureServer
 from nas.measure.target import check_target, measure_at
@@ -244,6 +244,13 @@ def test_nothing_listening_is_told_with_what_to_start():
         port = free.getsockname()[1]
     with pytest.raises(MeasureError, match=r"cannot be reached.*nas measure-server"):
         check_target(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_reference_itself_is_measured_there_by_torch(server, token, depth):
+    latency = measure_at(server.url, reference_net(depth), REFERENCE_SHAPE, limits=LENIENT)
+    assert latency.reference_depth in DEPTHS
+    assert latency.median_ms > 0
 
 
 def test_a_module_of_ones_own_does_not_travel_as_source(server, token):

@@ -38,13 +38,12 @@ class SqueezedConv(nn.Module):
 @contextmanager
 def tables_restored() -> Iterator[None]:
     """Operations that are entered inside are gone outside."""
-    tables = (OPS, ALIASES, sys.modules)
-    before, loaded = [dict(table) for table in tables], set(plugins._LOADED)
+    tables = (OPS, ALIASES, sys.modules, plugins._LOADED)
+    before = [dict(table) for table in tables]
     try:
         yield
     finally:
         for table, known in zip(tables, before, strict=True):
             for key in [k for k in table if k not in known and (table is not sys.modules or k.startswith("nas_plugin_"))]:
                 del table[key]
-        plugins._LOADED &= loaded
         step.cache_clear()

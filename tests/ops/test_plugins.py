@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import nas
-from nas.errors import NasError, ShapeError, SpaceError, UsageError
+from nas.errors import NasError, RunError, ShapeError, SpaceError, UsageError
 from nas.net.build import build
 from nas.net.identity import identity
 from nas.net.lower import lower
@@ -124,6 +124,19 @@ def test_two_files_of_one_name(my_ops: Path) -> None:
     with pytest.raises(SpaceError, match="rename one"):
         nas.load_plugins([str(other)])
     assert "squeezed_too" not in OPS
+
+
+def test_a_copy_is_known_by_its_name_and_content(my_ops: Path) -> None:
+    known = plugins.file_digest(str(my_ops))
+    copy = my_ops.parent / "elsewhere" / "my_ops.py"
+    copy.parent.mkdir()
+    my_ops.rename(copy)
+    nas.load_plugins([str(copy)])
+    assert plugins.loaded_as(str(copy), known) == plugins.loaded_as("/gone/my_ops.py", known) == str(my_ops)
+    assert plugins.loaded_as("/gone/my_ops.py", None) is None
+    assert plugins.loaded_as("/gone/other.py", known) is None
+    with pytest.raises(RunError, match="not what this run began with"):
+        plugins.loaded_as(str(my_ops), "another")
 
 
 def test_entry_points_are_loaded_by_name(tmp_path: Path, fresh_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,19 @@ def test_the_front_is_within_the_limits(document) -> None:
     assert all(t["metrics"]["latency"] <= 4.5 for t in front)
 
 
+def test_ties_are_marked_on_the_front_and_off_it(document) -> None:
+    rows = {t["trial"]: t for t in document["trials"]}
+    tied = [t for t in document["trials"] if t["ties"]]
+    assert {t["front"] for t in tied} == {True, False}
+    for t in tied:
+        assert t["state"] == "completed"
+        assert set(t["ties"]) <= set(document["front"]) - {t["trial"]}
+        for number in t["ties"]:
+            good, member = (rows[number], t) if t["front"] else (t, rows[number])
+            error = 1.96 * (t["accuracy_error"] ** 2 + rows[number]["accuracy_error"] ** 2) ** 0.5
+            assert good["metrics"]["accuracy"] >= member["metrics"]["accuracy"] - error
+
+
 def test_what_was_spent_adds_up(document) -> None:
     spent = document["spending"]
     for phase, row in spent.items():

@@ -15,9 +15,10 @@ from nas.report.page import Pictures, compare_page, embedded, page
 from nas.report.picture import picture
 from nas.report.run.document import run_document
 from nas.search.archive import open_archive
+from nas.search.metrics import METRICS
 from tests.pages import architectures
 from tests.report.browser import chromium, opened
-from tests.report.scripted import HOSTILE, failure, scripted_run
+from tests.report.scripted import HOSTILE, failure, outcome, scripted_run
 
 BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 31)"}
 
@@ -59,7 +60,8 @@ def test_the_front_has_every_trial_and_a_click_shows_its_cells(browser, made, sc
         shown.wait_for_selector("#front .point")
         assert shown.locator("#front .point").count() == len(judged) + len(document["peers"])
         assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == BACKGROUND[scheme]
-        shown.locator("#front .trace").nth(2).locator(".point").first.click(force=True)
+        names = shown.evaluate("document.getElementById('front').data.map((t) => t.name)")
+        shown.locator("#front .trace").nth(names.index("front")).locator(".point").first.click(force=True)
         shown.wait_for_selector("#network img")
         number = int(shown.locator("#detail h3").first.inner_text().split()[1])
         assert number in document["front"]
@@ -86,6 +88,46 @@ def test_every_plot_is_drawn_and_every_trial_listed(browser, made) -> None:
         rows = shown.locator("#trials tbody td:nth-child(4)").all_inner_texts()
         values = [float(text.split()[0]) for text in rows if text != "-"]
         assert values == sorted(values, reverse=True)
+
+
+def test_ties_are_drawn_open_and_told(browser, made) -> None:
+    document, file = made
+    tied = [t for t in document["trials"] if t["ties"]]
+    with opened(browser, file.as_uri()) as shown:
+        assert "Open circles" in shown.locator("#front-note").inner_text()
+        drawn = "document.getElementById('front').data.map((t) => [t.name, t.customdata, t.marker.symbol, t.text])"
+        traces = shown.evaluate(drawn)
+        front = next(t for t in traces if t[0] == "front")
+        assert {n for n, symbol in zip(front[1], front[2], strict=True) if symbol == 100} == {
+            t["trial"] for t in tied if t["front"]}
+        (off,) = [t for t in traces if t[0] == "as good within the errors"]
+        assert set(off[1]) == {t["trial"] for t in tied if not t["front"]} != set()
+        assert all("as good within the errors as trial" in text for text in off[3])
+        shown.locator("#trials tbody button", has_text=re.compile(f"^{off[1][0]}$")).click()
+        assert "as good within the errors as trial" in shown.locator("#detail").inner_text()
+
+
+def test_every_metric_and_product_is_called_by_its_name(browser, tmp_path) -> None:
+    def measured(job: Any) -> dict[str, Any]:
+        told = outcome(job)
+        return {**told, "metrics": {**dict.fromkeys(METRICS, 1.5 + job.trial), **told["metrics"]}}
+
+    product = "accuracy*(latency/3ms)^-0.07"
+    with open_archive(scripted_run(tmp_path / "run", 8, measured, objectives=f"{product},energy")) as archive:
+        document, compared = run_document(archive), compare_documents([archive])
+        (tmp_path / "r.html").write_text(page(document, {}), encoding="utf-8")
+        (tmp_path / "c.html").write_text(compare_page(compared), encoding="utf-8")
+    for name in ("r", "c"):
+        with opened(browser, (tmp_path / f"{name}.html").as_uri()) as shown:
+            assert shown.input_value("#axis-y") == product
+            assert shown.locator("#front .ytitle").text_content() == product
+            for metric in METRICS:
+                shown.select_option("#axis-x", metric)
+                assert shown.locator("#front .xtitle").text_content().startswith(METRICS[metric].label)
+            text = " ".join(shown.evaluate("document.getElementById('front').data.flatMap((t) => t.text)"))
+            assert all(metric.label in text for metric in METRICS.values())
+            assert product in text
+            assert "undefined" not in text + shown.inner_text("body")
 
 
 def test_a_wide_spread_has_a_logarithmic_axis(browser, made, tmp_path) -> None:

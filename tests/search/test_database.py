@@ -73,7 +73,7 @@ def test_junk_in_a_page_is_told_to_who_goes_on_and_to_who_reads(path):
     for reading in (False, True):
         with open_storage(f"sqlite:///{path}", reading=reading) as storage:
             with pytest.raises(RunError, match="the database fails: database disk image is malformed") as error:
-                study_in(storage, reading=reading)
+                study_in(storage, there=reading)
             assert ("nas resume" in str(error.value)) != reading
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from nas.search.front import Checks, best_of, errors_of, front_row, ties
+from nas.search.front import Checks, as_good, best_of, errors_of, front_row, ties
 from nas.search.objectives import parse_constraint, parse_objectives
 from nas.search.study import Record
 
@@ -34,6 +36,21 @@ def test_ties_are_those_that_may_dominate():
     twins = [record(0, 0.95, 2.0), record(1, 0.951, 2.01)]
     assert ties(twins, BOTH) == {0: [1], 1: [0]}
     assert ties([record(0, 0.951, 3.0, images=10**6), record(1, 0.95, 2.0, images=10**6)], BOTH) == {0: [], 1: []}
+
+
+def test_throughput_is_as_sure_as_the_latency_it_is_made_of():
+    slow, fast = (replace(r, metrics={**r.metrics, "throughput": 1000 / r.metrics["latency"]})
+                  for r in (record(0, 0.95, 2.0, half=0.0392), record(1, 0.951, 1.99, half=0.0392)))  # fmt: skip
+    assert errors_of(slow)["throughput"] == pytest.approx(500 * 0.02 / 2)
+    assert ties([slow, fast], parse_objectives("accuracy,throughput")) == {0: [1], 1: [0]}
+    assert ties([slow, fast], parse_objectives("accuracy*(throughput/500)")) == {0: [1], 1: [0]}
+
+
+def test_a_trial_off_the_front_may_be_as_good_as_its_members():
+    members = [record(0, 0.95, 3.0), record(1, 0.90, 2.0)]
+    others = [record(2, 0.949, 3.01), record(3, 0.80, 2.0), Record(number=4, decisions={}, metrics={"accuracy": 0.99})]
+    assert as_good(others, members, BOTH).tolist() == [[True, False], [False, False], [False, False]]
+    assert as_good([], members, BOTH).shape == (0, 2)
 
 
 def test_the_best_keeps_its_limits_when_measured_again():

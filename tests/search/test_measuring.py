@@ -14,6 +14,7 @@ from nas.measure.target import conditions_at
 from nas.net.build import build
 from nas.net.graph import Size
 from nas.net.lower import lower
+from nas.search import measuring
 from nas.search.config import SearchConfig
 from nas.search.measuring import check_measuring, known_metrics, latency_table, measure_words, measured_apart
 from nas.search.run import RunFolder
@@ -120,6 +121,15 @@ def test_a_table_of_other_conditions_is_refused_with_how_to_make_one(tmp_path, c
     make = "Make one: nas latency-table many target=cpu batch=1 runtime=eager input=1x8x8 num_classes=10 width=1 depth=1 out="
     with pytest.raises(MeasureError, match=rf"under another {name}; expected {value}; got .*{make}"):
         latency_table(asked_with(tmp_path / "t.json"), print)
+
+
+@pytest.mark.parametrize(("target", "there"), [("http://board:8000", "cpu"), ("ssh://me@box?device=cuda:1", "cuda:1")])
+def test_a_table_for_another_machine_is_to_be_made_there(tmp_path, monkeypatch, target, there):
+    a_table(tmp_path / "t.json")
+    monkeypatch.setattr(measuring, "conditions_at", lambda target, **words: conditions_at("cpu", **words) | {"device": "board"})
+    hint = f"on that machine, and bring its file here: nas latency-table many target={there} batch=1 "
+    with pytest.raises(MeasureError, match=f"under another device; .*got 'board'.*{hint}"):
+        latency_table(asked_with(tmp_path / "t.json", target=target), print)
 
 
 @pytest.mark.parametrize(("words", "match"), [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,14 @@ def test_candidates_are_trained_at_equal_cost_and_the_best_makes_the_family(tmp_
     chosen = document["coefficients"]
     assert next(r for r in rows if all(r[k] == chosen[k] for k in chosen))["val_accuracy"] == best
     assert f"{len(rows)} candidates of about 2 times the macs, 2 epochs each" in said[0]
+
+
+def test_candidates_give_way_between_their_steps(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(module, "giving_way", lambda device: nullcontext(lambda: steps.append(device)))
+    rows = run(tmp_path / "f", compare=compare(loads))["grid"]
+    assert set(steps) == {"cpu"}
+    assert len(steps) >= 2 * len(rows)
 
 
 def test_a_killed_comparison_goes_on_and_ends_the_same(tmp_path: Path, loads: Any, monkeypatch: pytest.MonkeyPatch) -> None:

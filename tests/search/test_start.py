@@ -271,6 +271,22 @@ def test_another_search_under_the_same_name_is_refused(begun, copied, words, mat
     refused(copied, match, asked=config_of(run=copied.path, **words))
 
 
+def test_a_recipe_is_known_by_what_it_says_wherever_it_lies(tmp_path, data, page):
+    first, second = tmp_path / "first.yaml", tmp_path / "job" / "first.yaml"
+    second.parent.mkdir()
+    first.write_text("epochs: 2\n")
+    first_config = config_of(data, page, tmp_path / "run", budget="1trials", recipe=str(first))
+    quietly(first_config)
+    first.rename(second)
+    moved = replace(first_config, recipe=str(second))
+    assert quietly(moved).counts["completed"] == 1
+    folder = RunFolder(tmp_path / "run")
+    settled = Settled.read(folder)
+    assert (settled.config.recipe, list(settled.digests)) == (str(second), [str(second)])
+    second.write_text("epochs: 3\n")
+    refused(folder, "another recipe; .*first.yaml, which says something else", asked=moved)
+
+
 def test_a_page_that_was_edited_meanwhile_is_another_space(begun, copied, tmp_path):
     base, _, _ = begun
     page = write_page(tmp_path / "many.yaml", (base / "many.yaml").read_text().replace("[1, 3, 5, 7]", "[1, 3, 5]"))

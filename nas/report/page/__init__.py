@@ -14,6 +14,7 @@ from nas.errors import NasError
 from nas.net.lower import lower
 from nas.report.picture import picture
 from nas.search.archive import Archive
+from nas.search.metrics import METRICS
 
 PICTURES = 200
 """Trials that a page has a picture of at most: the front, then the most accurate."""
@@ -62,8 +63,10 @@ def _page(name: str, title: str, data: Any, *, connect: str = "'none'") -> str:
     """The one frame, filled with a page's body and script. ``connect``: whom the page may ask, as a content policy says it."""
     from plotly.offline import get_plotlyjs
 
+    labels = {metric.name: {"label": metric.label, "unit": metric.unit} for metric in METRICS.values()}
     parts = {"title": html.escape(title), "css": _read("report.css"), "body": _read(f"{name}.html"), "common": _read("common.js"),
-             "js": _read(f"{name}.js"), "plotly": get_plotlyjs(), "data": embedded(data), "connect": connect}  # fmt: skip
+             "js": _read(f"{name}.js"), "plotly": get_plotlyjs(), "data": embedded({"metrics": labels, **data}),
+             "connect": connect}  # fmt: skip
     pieces = _read("page.html").split("{{")
     return pieces[0] + "".join(parts[key] + rest for key, _, rest in (piece.partition("}}") for piece in pieces[1:]))
 

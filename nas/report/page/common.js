@@ -2,15 +2,22 @@
 // Words, tables and plots that the pages share. Text from a run only ever becomes text nodes, or plot labels through `safe`.
 const nas = (() => {
   const $ = (id) => document.getElementById(id);
-  const LABEL = { accuracy: "validation accuracy", latency: "latency", num_params: "parameters", macs: "multiply-adds", memory: "memory", weight_bytes: "weights" };
+  const data = JSON.parse($("data").textContent), METRICS = data.metrics;
 
   // -- words ---------------------------------------------------------------------------------------------------------
   const known = (value) => value !== null && value !== undefined;
   const short = (n) => { for (const [f, u] of [[1e9, "G"], [1e6, "M"], [1e3, "K"]]) if (Math.abs(n) >= f) return +(n / f).toPrecision(3) + u; return String(+n.toPrecision(3)); };
   const percent = (v, digits = 2) => (known(v) ? (100 * v).toFixed(digits) + " %" : "-");
   const seconds = (s) => (!known(s) ? "-" : s < 120 ? +s.toPrecision(3) + " s" : s < 7200 ? (s / 60).toFixed(0) + " min" : (s / 3600).toFixed(1) + " h");
-  const show = (metric, v) => (!known(v) ? "-" : metric === "accuracy" ? percent(v) : metric === "latency" ? +v.toPrecision(3) + " ms" : metric === "memory" || metric === "weight_bytes" ? short(v) + "B" : short(v));
+  const unit = (metric) => METRICS[metric]?.unit ?? "";
+  const show = (metric, v) => (!known(v) ? "-" : metric === "accuracy" ? percent(v) : unit(metric) === "B" ? short(v) + "B" : unit(metric) ? `${+v.toPrecision(3)} ${unit(metric)}` : short(v));
+  const label = (metric) => METRICS[metric]?.label ?? metric; // a product of metrics is called by its text
+  const axisTitle = (metric) => safe(label(metric)) + (unit(metric) ? ` (${unit(metric)})` : "");
+  const told = (metrics) => [...new Set([...Object.keys(METRICS), ...Object.keys(metrics)])].filter((m) => known(metrics[m]));
   const safe = (text) => String(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
+  const ties = (t) => (!t.ties.length ? "" : t.front ? `as good within the errors: trial ${several(t.ties)}` : `as good within the errors as trial ${several(t.ties)}`);
+  const several = (numbers) => numbers.slice(0, 8).join(", ") + (numbers.length > 8 ? ` and ${numbers.length - 8} more` : "");
+  const hollow = (t, symbol = 0) => symbol + 100 * (t.ties.length > 0); // plotly's number of a symbol that is drawn open
   const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replace(/'/g, `'"'"'`) + "'");
 
@@ -48,5 +55,5 @@ const nas = (() => {
     }, { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });
   }
 
-  return { $, LABEL, known, short, percent, seconds, show, safe, plural, quoted, element, table, options, colour, axis, plot };
+  return { $, data, known, short, percent, seconds, show, label, axisTitle, told, ties, hollow, safe, plural, quoted, element, table, options, colour, axis, plot };
 })();

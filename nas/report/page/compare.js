@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-  const { $, LABEL, known, percent, seconds, show, safe, element, table, options, colour, axis, plot } = nas;
-  const { runs, objectives, equal_s: equal, notes } = JSON.parse($("data").textContent).document;
+  const { $, known, percent, seconds, show, label, axisTitle, told, ties, hollow, safe, element, table, options, colour, axis, plot } = nas;
+  const { runs, objectives, equal_s: equal, notes } = nas.data.document;
   const TONES = ["search", "front", "good", "peer", "other", "baseline"];
   const tone = (i) => colour(TONES[i % TONES.length]);
   const DASH = ["solid", "dash", "dot", "dashdot"], dash = (i) => DASH[Math.floor(i / TONES.length) % DASH.length];
@@ -12,10 +12,10 @@
       const trials = r.front.filter((t) => known(t.metrics[x]) && known(t.metrics[y])).sort((a, b) => a.metrics[x] - b.metrics[x]);
       return { name: safe(r.name), type: "scatter", mode: "lines+markers", x: trials.map((t) => t.metrics[x]), y: trials.map((t) => t.metrics[y]),
         error_y: y === "accuracy" && trials.some((t) => known(t.accuracy_error)) ? { type: "data", array: trials.map((t) => 1.96 * (t.accuracy_error ?? 0)), thickness: 1, width: 3 } : undefined,
-        text: trials.map((t) => `<b>${safe(r.name)}</b>, trial ${t.trial}<br>` + Object.keys(LABEL).filter((m) => known(t.metrics[m])).map((m) => `${LABEL[m]}: ${show(m, t.metrics[m])}`).join("<br>")),
-        hovertemplate: "%{text}<extra></extra>", line: { shape: "hv", color: tone(i), dash: dash(i), width: 1.5 }, marker: { size: 9, color: tone(i), symbol: i } };
+        text: trials.map((t) => `<b>${safe(r.name)}</b>, trial ${t.trial}<br>` + [...told(t.metrics).map((m) => `${safe(label(m))}: ${show(m, t.metrics[m])}`), ...(t.ties.length ? [ties(t)] : [])].join("<br>")),
+        hovertemplate: "%{text}<extra></extra>", line: { shape: "hv", color: tone(i), dash: dash(i), width: 1.5 }, marker: { size: 9, color: tone(i), symbol: trials.map((t) => hollow(t, i)) } };
     });
-    plot("front", traces, { xaxis: axis(LABEL[x] + (x === "latency" ? " (ms)" : "")), yaxis: axis(LABEL[y], y === "accuracy" ? { tickformat: ".1%" } : {}), hovermode: "closest" });
+    plot("front", traces, { xaxis: axis(axisTitle(x)), yaxis: axis(axisTitle(y), y === "accuracy" ? { tickformat: ".1%" } : {}), hovermode: "closest" });
   }
   function drawGrowth() {
     const traces = runs.filter((r) => r.growth.share.length).map((r) => { const i = runs.indexOf(r), c = r.growth; return { name: safe(r.name), type: "scatter", mode: "lines",
@@ -28,10 +28,10 @@
     r.best ? percent(r.best.test_accuracy) : "-", r.best ? show("latency", r.best.metrics.latency) : "-", r.best ? show("num_params", r.best.metrics.num_params) : "-", percent(r.at_equal, 1)]), [0, 1, 2, 3, 4]);
   $("notes").replaceChildren(...notes.map((text) => element("p", text, { class: "note warning" })));
   $("commands").replaceChildren(...runs.flatMap((r) => [element("h3", r.name), element("pre", r.command)]));
-  const metrics = Object.keys(LABEL).filter((m) => runs.some((r) => r.front.some((t) => known(t.metrics[m]))));
+  const metrics = [...new Set([...objectives, ...runs.flatMap((r) => r.front.flatMap((t) => told(t.metrics)))])];
   const up = objectives.includes("accuracy") ? "accuracy" : objectives[0];
-  options($("axis-x"), metrics, (m) => LABEL[m], objectives.find((m) => m !== up) ?? metrics.find((m) => m !== up));
-  options($("axis-y"), metrics, (m) => LABEL[m], up);
+  options($("axis-x"), metrics, label, objectives.find((m) => m !== up) ?? metrics.find((m) => m !== up));
+  options($("axis-y"), metrics, label, up);
   $("axis-x").onchange = $("axis-y").onchange = drawFronts;
   const draw = () => { drawFronts(); drawGrowth(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -1,15 +1,15 @@
 "use strict";
 // The report's figures. Text from a run only ever becomes text nodes, or plot labels through `safe`.
 (() => {
-  const { $, LABEL, known, percent, seconds, show, safe, plural, quoted, element, table, options, colour, axis, plot } = nas;
-  let { document: run, pictures, every_s: every } = JSON.parse($("data").textContent);
+  const { $, known, percent, seconds, show, label, axisTitle, told, ties, hollow, safe, plural, quoted, element, table, options, colour, axis, plot } = nas;
+  let { document: run, pictures, every_s: every } = nas.data;
   const SHOWN = 16; // decisions that hovering tells
   let chosen = null;
 
+  const goals = run.objectives.map((o) => o.metric);
   const PHASE = { search: "search", baseline: "random baseline" };
 
   const value = (trial, metric) => (metric === "trial" ? trial.trial : trial.metrics[metric]);
-  const axisTitle = (m) => (m === "trial" ? "trial" : LABEL[m] + (m === "latency" ? " (ms)" : ""));
   function spread(trials, metric) {
     if (metric === "accuracy" && trials.some((t) => known(t.accuracy_error)))
       return { type: "data", array: trials.map((t) => 1.96 * (t.accuracy_error ?? 0)), thickness: 1, width: 3 };
@@ -20,7 +20,8 @@
   }
   function hover(t) {
     const lines = [`<b>trial ${t.trial}</b>${t.front ? " (front)" : ""}, ${PHASE[t.phase] ?? safe(t.phase)}`];
-    for (const m of Object.keys(LABEL)) if (known(t.metrics[m])) lines.push(`${LABEL[m]}: ${show(m, t.metrics[m])}${error(t, m)}`);
+    for (const m of told(t.metrics)) lines.push(`${safe(label(m))}: ${show(m, t.metrics[m])}${error(t, m)}`);
+    if (t.ties.length) lines.push(ties(t));
     if (known(t.test_accuracy)) lines.push(`test accuracy: ${percent(t.test_accuracy)}${known(t.test_error) ? ` ± ${percent(1.96 * t.test_error)}` : ""}`);
     const decided = Object.entries(t.decisions).map(([key, v]) => `${safe(key)}=${safe(v)}`);
     for (let i = 0; i < Math.min(decided.length, SHOWN); i += 2) lines.push(decided.slice(i, i + 2).join("  "));
@@ -37,15 +38,16 @@
     const x = $("axis-x").value, y = $("axis-y").value;
     const judged = run.trials.filter((t) => t.state === "completed" && known(value(t, x)) && known(value(t, y)));
     const groups = [
-      ["search", "search", judged.filter((t) => t.phase === "search" && !t.front), { size: 7, opacity: 0.55 }],
-      ["random baseline", "baseline", judged.filter((t) => t.phase === "baseline" && !t.front), { size: 7, opacity: 0.6, symbol: "x-thin", line: { width: 1.5, color: colour("baseline") } }],
+      ["search", "search", judged.filter((t) => t.phase === "search" && !t.front && !t.ties.length), { size: 7, opacity: 0.55 }],
+      ["random baseline", "baseline", judged.filter((t) => t.phase === "baseline" && !t.front && !t.ties.length), { size: 7, opacity: 0.6, symbol: "x-thin", line: { width: 1.5, color: colour("baseline") } }],
+      ["as good within the errors", "front", judged.filter((t) => !t.front && t.ties.length), { size: 7, symbol: 100 }],
       ["front", "front", judged.filter((t) => t.front).sort((a, b) => value(a, x) - value(b, x)), { size: 10 }],
     ];
     const traces = groups.filter(([, , trials]) => trials.length).map(([name, tone, trials, marker]) => ({
       name, type: "scatter", mode: name === "front" && x !== "trial" ? "lines+markers" : "markers", x: trials.map((t) => value(t, x)), y: trials.map((t) => value(t, y)),
       error_x: name === "front" ? spread(trials, x) : undefined, error_y: name === "front" ? spread(trials, y) : undefined,
       text: trials.map(hover), hovertemplate: "%{text}<extra></extra>", customdata: trials.map((t) => t.trial),
-      line: { shape: "hv", width: 1.5, color: colour(tone), dash: "dot" }, marker: { color: colour(tone), ...marker },
+      line: { shape: "hv", width: 1.5, color: colour(tone), dash: "dot" }, marker: { color: colour(tone), symbol: name === "front" ? trials.map((t) => hollow(t)) : 0, ...marker },
     }));
     const peers = run.peers.map((p) => ({ name: p.name, latency: p.latency_ms, accuracy: p.accuracy, num_params: p.num_params, macs: p.macs }))
       .filter((p) => known(p[x]) && known(p[y]));
@@ -66,6 +68,7 @@
     const n = run.images.validation;
     $("front-note").textContent = (traces.length ? "" : "No trial is completed yet. ")
       + (n ? `Bars: 95 % intervals; of accuracies from ${n} validation images${judged.some((t) => known(t.latency_low)) ? ", of latencies from the measurement" : ""}. ` : "Bars: the latency's 95 % interval. ")
+      + (judged.some((t) => t.ties.length) ? "Open circles: no worse in any objective, within the errors of both, than one of the front. " : "")
       + (run.run.same_size ? "" : "Accuracy is the trained proxy's, latency, parameters and multiply-adds are the deployed network's. ")
       + (run.limits.length ? `Limits (dashed): ${run.limits.map((l) => l.text).join(", ")}.` : "");
   }
@@ -79,7 +82,7 @@
     }
     const shapes = h.baseline.share.length ? [{ type: "line", yref: "paper", x0: h.equal_s, x1: h.equal_s, y0: 0, y1: 1, line: { color: colour("soft"), dash: "dot", width: 1 } }] : [];
     plot("growth", traces, { xaxis: axis("device seconds spent"), yaxis: axis("hypervolume", { tickformat: ".0%", rangemode: "tozero" }), shapes });
-    const corner = Object.entries(h.reference).map(([m, v]) => `${LABEL[m]} ${show(m, v)}`).join(", ");
+    const corner = Object.entries(h.reference).map(([m, v]) => `${label(m)} ${show(m, v)}`).join(", ");
     const equal = h.baseline.share.length ? `At equal cost (${seconds(h.equal_s)}, dotted): search ${percent(h.at_equal.search, 1)}, random ${percent(h.at_equal.baseline, 1)}. `
       : "This run has no random baseline: nothing here says that the search is better than chance. ";
     $("growth-note").textContent = traces.length ? `${equal}Hypervolume: the share of the box between the best value seen of each objective and ${corner} that the front dominates. One run of each; another seed gives another curve.` : "Nothing to show yet.";
@@ -141,16 +144,17 @@
   let order = { key: "trial", up: true }, all = false;
   const columns = [
     ["trial", (t) => t.trial, (t) => { const b = element("button", t.trial, { type: "button" }); b.onclick = () => choose(t.trial); return b; }],
-    ["phase", (t) => t.phase, (t) => PHASE[t.phase] ?? t.phase], ["state", (t) => t.state, (t) => t.state + (t.front ? ", front" : known(t.duplicate_of) ? ` of ${t.duplicate_of}` : "")],
+    ["phase", (t) => t.phase, (t) => PHASE[t.phase] ?? t.phase], ["state", (t) => t.state, (t) => t.state + (t.front ? ", front" : t.ties.length ? ", tied with the front" : known(t.duplicate_of) ? ` of ${t.duplicate_of}` : "")],
     ["accuracy", (t) => t.metrics.accuracy, (t) => percent(t.metrics.accuracy) + error(t, "accuracy")], ["test", (t) => t.test_accuracy, (t) => percent(t.test_accuracy)],
     ["latency", (t) => t.metrics.latency, (t) => show("latency", t.metrics.latency) + error(t, "latency")], ["parameters", (t) => t.metrics.num_params, (t) => show("num_params", t.metrics.num_params)],
-    ["multiply-adds", (t) => t.metrics.macs, (t) => show("macs", t.metrics.macs)], ["epochs", (t) => t.epochs, (t) => t.epochs ?? "-"], ["time", (t) => t.seconds, (t) => seconds(t.seconds)], ["reason", (t) => t.reason, (t) => t.reason ?? ""],
+    ["multiply-adds", (t) => t.metrics.macs, (t) => show("macs", t.metrics.macs)],
+    ...goals.filter((m) => !["accuracy", "latency", "num_params", "macs"].includes(m)).map((m) => [label(m), (t) => t.metrics[m], (t) => show(m, t.metrics[m])]), ["epochs", (t) => t.epochs, (t) => t.epochs ?? "-"], ["time", (t) => t.seconds, (t) => seconds(t.seconds)], ["reason", (t) => t.reason, (t) => t.reason ?? ""],
   ];
   function drawTrials() {
     const by = columns.find(([name]) => name === order.key)[1];
     const sorted = [...run.trials].sort((a, b) => { const [x, y] = [by(a), by(b)]; return !known(x) ? 1 : !known(y) ? -1 : (x < y ? -1 : x > y ? 1 : 0) * (order.up ? 1 : -1); });
     const shown = all ? sorted : sorted.slice(0, ROWS);
-    table($("trials"), columns.map(([name]) => name), shown.map((t) => columns.map(([, , cell]) => cell(t))), [1, 2, 10]);
+    table($("trials"), columns.map(([name]) => name), shown.map((t) => columns.map(([, , cell]) => cell(t))), [1, 2, columns.length - 1]);
     [...$("trials").tHead.rows[0].cells].forEach((th) => {
       const name = th.textContent, b = element("button", name, { type: "button" });
       b.onclick = () => { order = { key: name, up: order.key === name ? !order.up : name === "trial" || name === "latency" }; drawTrials(); };
@@ -179,7 +183,8 @@
     if (!t) return;
     chosen = number;
     const facts = element("table"), decided = element("table"), parts = [element("h3", `trial ${number}`)];
-    const rows = [["state", t.state + (t.front ? ", on the front" : "")], ["phase", PHASE[t.phase] ?? t.phase], ...Object.keys(LABEL).filter((m) => known(t.metrics[m])).map((m) => [LABEL[m], show(m, t.metrics[m]) + error(t, m)])];
+    const rows = [["state", t.state + (t.front ? ", on the front" : "")], ["phase", PHASE[t.phase] ?? t.phase], ...told(t.metrics).map((m) => [label(m), show(m, t.metrics[m]) + error(t, m)])];
+    if (t.ties.length) rows.push(["ties", ties(t)]);
     if (known(t.test_accuracy)) rows.push(["test accuracy", percent(t.test_accuracy) + (known(t.test_error) ? ` ± ${percent(1.96 * t.test_error)}` : "")]);
     if (known(t.epochs)) rows.push(["epochs", t.epochs]);
     if (known(t.seconds)) rows.push(["time", `${seconds(t.seconds)} (training ${seconds(t.train_s)}, measuring ${seconds(t.measure_s)})`]);
@@ -214,11 +219,11 @@
   function drawPlots() { drawFront(); drawGrowth(); drawSpent(); drawMatter(); drawCurves(); }
   function draw() { drawHead(); drawPlots(); drawNoise(); drawTrials(); }
 
-  const measured = Object.keys(LABEL).filter((m) => run.trials.some((t) => known(t.metrics[m])));
-  const goals = run.objectives.map((o) => o.metric), up = goals.includes("accuracy") ? "accuracy" : goals[0];
-  options($("axis-x"), [...new Set([...goals, ...measured, "trial"])], (m) => LABEL[m] ?? m, goals.find((m) => m !== up) ?? "trial");
-  options($("axis-y"), [...new Set([...goals, ...measured])], (m) => LABEL[m] ?? m, up);
-  options($("matter-metric"), goals, (m) => LABEL[m] ?? m, up);
+  const measured = new Set(run.trials.flatMap((t) => told(t.metrics)));
+  const up = goals.includes("accuracy") ? "accuracy" : goals[0];
+  options($("axis-x"), [...new Set([...goals, ...measured, "trial"])], label, goals.find((m) => m !== up) ?? "trial");
+  options($("axis-y"), [...new Set([...goals, ...measured])], label, up);
+  options($("matter-metric"), goals, label, up);
   $("axis-x").onchange = $("axis-y").onchange = drawFront;
   $("matter-metric").onchange = drawMatter;
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);

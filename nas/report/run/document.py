@@ -18,7 +18,7 @@ from nas.search.archive import Archive
 from nas.search.budget import Meter, parse_budget
 from nas.search.config import SearchConfig
 from nas.search.finals import proxy_and_final
-from nas.search.front import Checks
+from nas.search.front import Checks, as_good, ties
 from nas.search.objectives import METRICS, front
 from nas.search.settled import size_words
 from nas.search.study import STATES, Record
@@ -34,14 +34,15 @@ def run_document(archive: Archive) -> dict[str, Any]:
     """What ``nas report RUN --json`` prints, and what the page is drawn from. Accuracies are fractions, latencies ms."""
     records, metadata = archive.study.records, archive.study.metadata
     judged = archive.within(())
-    members = {judged[i].number for i in front([r.metrics for r in judged], archive.objectives)}
+    members = [judged[i] for i in front([r.metrics for r in judged], archive.objectives)]
     images = _images(archive, metadata)
     document = {
         "run": _head(archive), "objectives": [{"metric": o.name, "direction": o.direction} for o in archive.objectives],
         "units": {name: metric.unit for name, metric in METRICS.items()},
         "limits": [{"metric": c.metric, "op": c.op, "limit": c.limit, "text": str(c)} for c in archive.constraints],
         "counts": {state: archive.counts[state] for state in STATES},
-        "images": images, "trials": _trials(archive, members, images), "front": sorted(members),
+        "images": images, "trials": _trials(archive, _ties(archive, judged, members), {r.number for r in members}, images),
+        "front": sorted(r.number for r in members),
         "hypervolume": _progress(archive, judged), "spending": spending(records),
         "budget": _budget(archive),
         "importance": {o.name: importance(archive.study.space, judged, o) for o in archive.objectives},
@@ -92,7 +93,17 @@ def _images(archive: Archive, metadata: Mapping[str, Any]) -> dict[str, int | No
             "test": metadata.get("test_images") or images_behind(list(archive.tested.values()))}  # fmt: skip
 
 
-def _trials(archive: Archive, members: set[int], images: Mapping[str, int | None]) -> list[dict[str, Any]]:
+def _ties(archive: Archive, judged: Sequence[Record], members: Sequence[Record]) -> dict[int, list[int]]:
+    """Of a member of the front the others that may dominate it within their errors; of a trial that is not on it the members
+    that it may dominate, which by chance alone are there in its place."""
+    table = as_good(judged, members, archive.objectives, archive.checks)
+    off = {r.number: [m.number for m, tied in zip(members, row, strict=True) if tied]
+           for r, row in zip(judged, table, strict=True)}  # fmt: skip
+    return off | ties(members, archive.objectives, archive.checks)
+
+
+def _trials(archive: Archive, tied: Mapping[int, list[int]], members: set[int],
+            images: Mapping[str, int | None]) -> list[dict[str, Any]]:  # fmt: skip
     tested, rows = archive.tested, []
     stored = archive.study.optuna.get_trials(deepcopy=False)
     for record, trial in zip(archive.study.records, stored, strict=False):
@@ -100,6 +111,7 @@ def _trials(archive: Archive, members: set[int], images: Mapping[str, int | None
         test = tested.get(record.number) if record.number in members else None
         rows.append({
             "trial": record.number, "phase": phase(record), "state": record.state, "front": record.number in members,
+            "ties": tied.get(record.number, []),
             "metrics": dict(metrics), "accuracy_error": binomial_error(metrics.get("accuracy"), images["validation"]),
             "latency_low": attrs.get("latency_low_ms"), "latency_high": attrs.get("latency_high_ms"),
             "test_accuracy": test, "test_error": binomial_error(test, images["test"]), "decisions": dict(record.decisions),

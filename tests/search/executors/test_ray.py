@@ -88,6 +88,7 @@ def test_a_job_whose_actor_is_lost_goes_on_from_what_had_come_back(tmp_path, mon
         return int(Path(files[1]).read_text()) if Path(files[1]).exists() else 0
 
     with RayExecutor(TASK, workers=1, ask=Ask(cpus=1)) as executor:
+        wait(executor, lambda events: executor.free == 1)
         executor.submit(lost)
         wait(executor, lambda events: counted() > 20)
         os.kill(executor.hello(0)["pid"], signal.SIGKILL)
