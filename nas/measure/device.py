@@ -157,7 +157,8 @@ def quiet(device: torch.device, threads: int, cores: Sequence[int] | None, inlin
         stack.enter_context(torch.inference_mode())
         stack.enter_context(_pinned(cores, threads))
         stack.enter_context(_threads(threads))
-        stack.enter_context(_denormals_flushed())
+        stack.enter_context(flushing_kept())
+        torch.set_flush_denormal(True)
         _settle_heap()
         yield CudaTimer(device) if device.type == "cuda" else CpuTimer(threads, inline)
 
@@ -195,9 +196,9 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def flushing_kept() -> Iterator[None]:
+    """Whatever is done within the block, the calling thread flushes denormals afterwards if it did before."""
     before = flushing()
-    torch.set_flush_denormal(True)
     try:
         yield
     finally:

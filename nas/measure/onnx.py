@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import MeasureError, UnsupportedError
-from nas.measure.device import Run
+from nas.measure.device import Run, flushing_kept
 
 ONNX_TYPES = {torch.float32: 1, torch.float16: 10}
 """ONNX's numbers (TensorProto.DataType) of the types that every engine here computes in."""
@@ -64,7 +64,6 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
     kind = onnx_type(data.dtype)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    # On its own threads, and on the calling one too: the first session in a process ends the flushing there without this.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     place, index, content = data.device.type, data.device.index or 0, _content(net, data)
     providers: list[tuple[str, dict[str, int]]] = [(provider, {})]
@@ -74,7 +73,8 @@ def onnxruntime_run(net: nn.Module | OnnxModel, data: Tensor, threads: int, prov
         for name, size in _free_sizes(content, data.shape):
             options.add_free_dimension_override_by_name(name, size)
     try:
-        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
+        with flushing_kept():  # the first session of a process sets the calling thread as well
+            session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's errors have no common base
         raise UnsupportedError(f"ONNX Runtime cannot run the network by its {provider}: {str(error).splitlines()[0]}") from error
     if (found := session.get_providers()[0]) != provider:  # one whose library does not load is left out with a log's line

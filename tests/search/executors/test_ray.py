@@ -204,9 +204,10 @@ def breaks_when(flag: Path, how: str) -> type[engine.RayHost]:
 
 
 @pytest.mark.parametrize(("how", "words"), [
-    ("actor", "a worker cannot start: OSError: [Errno 28] No space left on device"),
-    ("task", "a worker cannot start: ModuleNotFoundError: No module named 'tests.nothing'"),
-    ("process", f"a worker cannot start: {START_ATTEMPTS} times in a row the process ended by SIGKILL"),
+    pytest.param("actor", "a worker cannot start: OSError: [Errno 28] No space left on device", marks=pytest.mark.slow),
+    pytest.param("task", "a worker cannot start: ModuleNotFoundError: No module named 'tests.nothing'", marks=pytest.mark.slow),
+    pytest.param("process", f"a worker cannot start: {START_ATTEMPTS} times in a row the process ended by SIGKILL",
+                 marks=pytest.mark.slow),
     ("versions", "driver and worker have different versions; expected torch"),
 ])  # fmt: skip
 def test_a_node_where_no_worker_starts_is_told_and_others_go_on_without_it(monkeypatch, tmp_path, how, words):
