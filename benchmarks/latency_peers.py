@@ -41,7 +41,7 @@ from nas.errors import MeasureError
 from nas.measure.device import CpuTimer, Timing
 from nas.measure.latency import measure_latency
 from nas.measure.onnx import OnnxModel, to_onnx
-from nas.measure.protocol import Pair, quiet_time
+from nas.measure.protocol import quiet_time
 from nas.measure.reference import Anchors
 from nas.net.build import build
 from nas.net.graph import Size
@@ -106,7 +106,7 @@ def _session(content: bytes, profile: str | None = None) -> ort.InferenceSession
 
 def quiet(times: Sequence[float]) -> float:
     """What the times tell of a quiet machine, by the rule that our reference is timed by."""
-    found = quiet_time([Pair(1.0, float(ms)) for ms in times])
+    found = quiet_time(times)
     return found[0] if found else float("nan")
 
 

@@ -120,15 +120,14 @@ def summarise(pairs: Sequence[Pair], confidence: float) -> Ratio | None:
                  rejected=len(pairs) - len(whole))  # fmt: skip
 
 
-def quiet_time(pairs: Sequence[Pair]) -> tuple[float, bool] | None:
-    """Seconds that the network takes in quiet times, and whether these were; None when all pairs were disturbed.
+def quiet_time(times: Sequence[float]) -> tuple[float, bool] | None:
+    """What a run takes in quiet times, of runs that were not interrupted, and whether these were quiet; None for none.
 
     The median, but at most ``QUIET_SPREAD`` times the fastest ``QUIET_SHARE``: foreign load moves that much less.
     """
-    whole = [pair.net for pair in pairs if not pair.disturbed]
-    if not whole:
+    if not len(times):
         return None
-    fastest, median = np.quantile(whole, [QUIET_SHARE, 0.5])
+    fastest, median = np.quantile(times, [QUIET_SHARE, 0.5])
     return float(min(median, QUIET_SPREAD * fastest)), bool(median <= QUIET_SPREAD * fastest)
 
 

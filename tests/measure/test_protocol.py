@@ -149,18 +149,22 @@ def test_warm_up_is_bounded_in_time_but_takes_three_turns():
     assert len(slow.times) == 3
 
 
+def undisturbed(machine):
+    return [pair.net for pair in (machine.turn() for _ in range(400)) if not pair.disturbed]
+
+
 def test_the_quiet_time_is_found_beside_others():
     load = np.random.default_rng(3)
     machine = Machine(net=1, slowdown=lambda now: load.uniform(1.2, 1.6) if load.random() < 0.7 else 1.0,
                       disturbed=lambda now: bool(load.random() < 0.2))  # fmt: skip
-    seconds, calm = quiet_time([machine.turn() for _ in range(400)])
+    seconds, calm = quiet_time(undisturbed(machine))
     assert seconds == pytest.approx(QUIET, rel=0.03)
     assert not calm
-    assert quiet_time([Pair(1.0, 1.0, 1.0, True)]) is None
+    assert quiet_time([]) is None
 
 
 def test_the_quiet_time_of_a_quiet_machine_is_the_median():
     machine = Machine(net=1)
-    seconds, calm = quiet_time([machine.turn() for _ in range(400)])
+    seconds, calm = quiet_time(undisturbed(machine))
     assert seconds == pytest.approx(QUIET, rel=0.005)
     assert calm
