@@ -189,6 +189,7 @@ class SearchLoop:
             elif can_train:
                 self._submit(self.ready.popleft(), "train")
             else:
+                self.proposals.all_busy = True
                 return False
         return True
 

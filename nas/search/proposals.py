@@ -28,13 +28,15 @@ class Proposals:
     dominated.
 
     ``random`` draws the share ``baseline`` of the candidates, which are trained whatever the ``outlook`` is: it is random search.
+    Nothing is asked of the outlook before all workers have had work (``all_busy``): of a long run that is gone on with it has
+    seconds to learn, in which they would wait.
     """
 
     def __init__(self, ledger: Ledger, sampler: BaseSampler, plan: Plan, *, seed: int, random: BaseSampler | None = None,
                  baseline: float = 0.0, outlook: Outlook | None = None) -> None:  # fmt: skip
         self.ledger, self.study, self.sampler, self.plan, self.seed = ledger, ledger.study, sampler, plan, seed
         self.random, self.baseline, self.outlook = random, baseline, outlook
-        self.size, self.unproductive = self.study.space.size(), 0
+        self.size, self.unproductive, self.all_busy = self.study.space.size(), 0, False
         records = self.study.records
         self.begun = self.drawn = 0
         for record in records:
@@ -109,7 +111,8 @@ class Proposals:
                                             attrs={**attrs, SPARED: True, UNFINISHED: True}))  # fmt: skip
             return None
         self._count(attrs)
-        if reason := broken(self.study.constraints, static) or (self.outlook.over(graph) if self.outlook else ""):
+        over = self.outlook.over(graph) if self.outlook and self.all_busy else ""
+        if reason := broken(self.study.constraints, static) or over:
             self.ledger.note(self.study.add(draft, "stopped", identity=name, metrics=static, reason=reason, attrs=attrs))
             return None
         self.unproductive = 0
@@ -118,7 +121,7 @@ class Proposals:
 
     def dominated(self, name: str, graph: Graph, metrics: Metrics, attrs: Mapping[str, Any]) -> str:
         """Why a network is not worth a training with what is known of it; empty where it is, and of the baseline."""
-        if self.outlook is None or attrs.get("phase") == "baseline":
+        if self.outlook is None or not self.all_busy or attrs.get("phase") == "baseline":
             return ""
         return self.outlook.dominated(name, graph, metrics, self.ledger.front.members)
 

@@ -163,6 +163,13 @@ def test_what_is_surely_dominated_is_not_trained_but_by_the_baseline(tmp_path):
         graphs = {number: again.proposals.candidate(record).graph for number, record in spared.items()}
         assert any(again.outlook.dominated(str(number), graph, {}, front) for number, graph in graphs.items())
 
+        def told():
+            return any(again.proposals.dominated(f"a{number}", graph, {}, {}) for number, graph in graphs.items())
+
+        assert not told(), "the first candidates wait for no outlook"
+        again.proposals.all_busy = True
+        assert told()
+
 
 def test_what_a_measurement_shows_to_be_dominated_is_not_trained(tmp_path):
     """Memory cannot be foreseen."""
