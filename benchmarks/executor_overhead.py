@@ -70,7 +70,7 @@ def main() -> None:
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {load}, "
           f"{given.engine}, {given.workers} CPU workers, payload {len(str(GENES))} characters")  # fmt: skip
     if given.engine == "ray":
-        from nas.search.executors.ray import connect
+        from nas.search.executors.cluster import connect
 
         connect("local", num_cpus=given.workers)
     print(f"{'milliseconds':<44}{'median':>9}{'p95':>9}{'n':>5}")

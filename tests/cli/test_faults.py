@@ -157,6 +157,7 @@ def test_ctrl_c_finishes_cleanly_a_killed_workers_candidate_is_tried_again_and_a
     count = len(rows(run))
     wait_until(lambda: len(rows(run)) > count and len(workers(driver)) == 2, driver)
     children = workers(driver)
+    wait_until(lambda: any(trial.state == "running" for trial in stored(run)[0]), driver)  # both may have ended at once
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=30)
     assert driver.returncode == 130

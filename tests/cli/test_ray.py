@@ -37,7 +37,7 @@ def cluster() -> Iterator[Any]:
     """A head with one CPU. Its workers find the package as the tests do."""
     from ray.cluster_utils import Cluster
 
-    from nas.search.executors.ray import QUICK
+    from nas.search.executors.cluster import QUICK
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))

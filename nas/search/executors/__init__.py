@@ -15,7 +15,7 @@ from nas.search.budget import parse_budget
 if TYPE_CHECKING:
     from nas.search.config import SearchConfig
     from nas.search.executors.base import Executor
-    from nas.search.executors.ray import Ask
+    from nas.search.executors.cluster import Ask
 
 Use = Literal["train", "measure"]
 """What slots are for: training asks for the configuration's share of a device, a measurement has its device to itself."""
@@ -30,7 +30,7 @@ def engine(config: SearchConfig) -> Iterator[None]:
     if config.engine != "ray":
         yield
         return
-    from nas.search.executors.ray import connect
+    from nas.search.executors.cluster import connect
 
     disconnect = connect(config.address or "auto")
     try:
@@ -86,7 +86,7 @@ def threads_of(config: SearchConfig, device: str) -> int | None:
 
 def ask_of(config: SearchConfig, device: str, use: Use = "train") -> Ask:
     """What a slot asks of a Ray cluster."""
-    from nas.search.executors.ray import Ask
+    from nas.search.executors.cluster import Ask
     from nas.search.executors.target import Target
 
     cpus = 1.0 if config.cpus_per_trial is None else config.cpus_per_trial
@@ -106,7 +106,7 @@ def default_workers(config: SearchConfig, device: str) -> int:
     One at least where cores are all in use. Raises UsageError for none.
     """
     if config.engine == "ray":
-        from nas.search.executors.ray import room_for
+        from nas.search.executors.cluster import room_for
 
         return room_for(ask_of(config, device))
     from nas.search.executors.claims import in_use
@@ -124,7 +124,7 @@ def cluster_device(config: SearchConfig) -> str | None:
     """
     if config.engine != "ray":
         return None
-    from nas.search.executors.ray import capacity, room_for
+    from nas.search.executors.cluster import capacity, room_for
 
     budget = parse_budget(config.budget)
     if config.gpus_per_trial == 0 or (config.gpus_per_trial is None and budget.of_cpus):
@@ -140,7 +140,7 @@ def cluster_device(config: SearchConfig) -> str | None:
 def check_elsewhere(config: SearchConfig, device: str) -> None:
     """Raises UsageError when no node of the connected cluster is what ``target`` names, or when the slot that measures would take
     what trials train on, and the cluster is not waited for to grow (``workers``)."""
-    from nas.search.executors.ray import room_beside, room_for
+    from nas.search.executors.cluster import room_beside, room_for
 
     measure, train = ask_of(config, device, "measure"), ask_of(config, device)
     room_for(measure, hint=f"Name a node to measure on that is there now; target={config.target}.")

@@ -10,7 +10,7 @@ import pytest
 from nas.errors import UsageError
 from nas.search.config import SearchConfig
 from nas.search.executors import ask_of, default_workers, engine, open_executor
-from nas.search.executors.ray import Ask
+from nas.search.executors.cluster import Ask
 from nas.search.executors.target import Target
 from tests.search.executors.contract import TASK, job, run_all
 

@@ -14,8 +14,9 @@ from nas.errors import RunError, UsageError
 from nas.search.executors import far
 from nas.search.executors import ray as engine
 from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.cluster import Ask, connect, room_beside
 from nas.search.executors.pool import START_ATTEMPTS
-from nas.search.executors.ray import Ask, RayExecutor, room_beside
+from nas.search.executors.ray import RayExecutor
 from tests.search.executors.contract import MODEL, MODELS, TASK, ExecutorContract, ends, job, run_all, wait
 
 
@@ -24,7 +25,7 @@ def cluster() -> Iterator[None]:
     """Two CPUs and, as far as Ray knows, a GPU and a node for measuring."""
     import ray
 
-    disconnect = engine.connect("local", num_cpus=2, num_gpus=1, resources={"bench": 1})
+    disconnect = connect("local", num_cpus=2, num_gpus=1, resources={"bench": 1})
     yield
     assert ray.is_initialized(), "an executor has shut down a Ray that was not its own"
     disconnect()
@@ -259,12 +260,13 @@ import ray
 from ray.cluster_utils import Cluster
 from nas.search.executors import far, ray as engine
 from nas.search.executors.base import Failed, Finished, Progress, Job
+from nas.search.executors.cluster import Ask, connect
 engine.LOST_S = 4.0
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1}})
-disconnect = engine.connect(cluster.address)  # first: a driver ends with the node that it is on
+disconnect = connect(cluster.address)  # first: a driver ends with the node that it is on
 far_node = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1)) as executor:
+with engine.RayExecutor("{TASK}", ask=Ask(cpus=1)) as executor:
     while executor.free < 2:
         executor.poll(1)
     for trial in (1, 2):
@@ -311,8 +313,9 @@ import json, time
 from ray.cluster_utils import Cluster
 from nas.search.executors import ray as engine
 from nas.search.executors.base import Failed, Finished, Job, Progress
+from nas.search.executors.cluster import Ask, connect
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "env_vars": {{"TESTS_MODEL": "slow"}}}})
-disconnect = engine.connect(cluster.address)
+disconnect = connect(cluster.address)
 fast = cluster.add_node(num_cpus=1, env_vars={{"TESTS_MODEL": "fast"}})
 cluster.wait_for_nodes()
 
@@ -324,7 +327,7 @@ def until(found):
         events.extend(executor.poll(0.5))
 
 
-with engine.RayExecutor("{TASK}", ask=engine.Ask(cpus=1), preload="{MODELS}") as executor:
+with engine.RayExecutor("{TASK}", ask=Ask(cpus=1), preload="{MODELS}") as executor:
     events, where = [], []
     until(lambda: executor.free_on("slow") == executor.free_on("fast") == 1)
     for trial in range(4):
@@ -358,7 +361,7 @@ def test_nodes_of_several_models_are_told_apart_and_one_that_comes_back_is_known
 
 @pytest.mark.slow
 def test_no_cluster_is_told():
-    code = "from nas.search.executors.ray import connect; connect('127.0.0.1:9')"
+    code = "from nas.search.executors.cluster import connect; connect('127.0.0.1:9')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert "RunError: address=127.0.0.1:9: no Ray cluster answers" in done.stderr
 
@@ -369,8 +372,9 @@ import ray
 from nas.errors import RunError
 from nas.search.executors import far, ray as engine
 from nas.search.executors.base import Failed, Job, Progress
-disconnect = engine.connect("local", num_cpus=1)
-with engine.RayExecutor("{TASK}", workers=1, ask=engine.Ask(cpus=1)) as executor:
+from nas.search.executors.cluster import Ask, connect
+disconnect = connect("local", num_cpus=1)
+with engine.RayExecutor("{TASK}", workers=1, ask=Ask(cpus=1)) as executor:
     events, told = [], ""
     while not executor.free:
         events += executor.poll(1)
