@@ -132,7 +132,8 @@ def test_the_same_command_goes_on_too_and_three_kills_count_nothing_twice(slow_d
 def test_ctrl_c_finishes_cleanly_a_killed_workers_candidate_is_tried_again_and_a_second_driver_is_refused(slow_data):
     """One search, three faults: they do not meet."""
     run = slow_data / "results" / "r"
-    driver = begin(*SEARCH, "budget=1h", "epochs=12", "workers=2", cwd=slow_data)
+    # At random: others hold most of so small a space for dominated, and end before the last fault on a slow machine.
+    driver = begin(*SEARCH, "budget=1h", "epochs=12", "workers=2", "strategy=random", cwd=slow_data)
     wait_until(lambda: len(rows(run)) >= 1 and len(workers(driver)) == 2, driver)
 
     os.kill(workers(driver)[0].pid, signal.SIGKILL)
@@ -168,7 +169,7 @@ def test_ctrl_c_finishes_cleanly_a_killed_workers_candidate_is_tried_again_and_a
     assert (run / "best.yaml").exists()
     trials, meter = stored(run)
     assert [t for t in trials if t.state == "running"], "left for `nas resume`"
-    assert not [t for t in trials if t.state == "stopped" and "spared" not in t.attrs]
+    assert not [t for t in trials if t.state == "stopped"]
     assert meter["trials"] == sum(t.state in ("completed", "failed") for t in trials)
 
 

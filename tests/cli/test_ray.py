@@ -100,7 +100,7 @@ def test_a_killed_driver_goes_on_with_checkpoints_and_a_plugin(cluster, slow_dat
 
 def test_ctrl_c_ends_it_and_leaves_nothing(cluster, slow_data):
     run = slow_data / "results" / "r"
-    driver = begin(*words(cluster, "space=many.yaml", "budget=1h", "epochs=12"), cwd=slow_data)
+    driver = begin(*words(cluster, "space=many.yaml", "budget=1h", "epochs=12", "strategy=random"), cwd=slow_data)
     wait_until(lambda: len(rows(run)) >= 2, driver)
     driver.send_signal(signal.SIGINT)
     out, err = driver.communicate(timeout=30)
